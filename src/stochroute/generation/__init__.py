@@ -1,0 +1,1 @@
+"""Many texts from one prompt, each along its own path."""

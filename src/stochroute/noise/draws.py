@@ -1,0 +1,130 @@
+"""The draws of each kind of site: which counter and key stand for which number.
+
+A path id is the Philox key (low word first). The counter is (index ÷ 4, position block, layer, kind); the four
+words that come out serve the four neighbouring indices. This layout is part of noise version 1 and never changes
+under that version.
+"""
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from stochroute.noise.distributions import unit_variance
+from stochroute.noise.philox import WORD, philox_words
+
+NOISE_VERSION = 1
+SHARED_LAYER = WORD  # stands in the layer's place where all layers share one draw
+
+_KEY_MULTIPLIER = 0x85EBCA6B
+_MIX_1 = 0x7FEB352D
+_MIX_2 = 0x846CA68B
+
+
+class Kind(IntEnum):
+    """The last word of the counter: it keeps the streams of one path apart."""
+
+    PATH = 0
+    FFN = 1
+    ATTENTION = 2
+    EXPERT = 3
+    TOKEN = 4
+    BASIS = 5
+
+
+def key_words(paths: list[int], device: torch.device | str | None = None) -> Tensor:
+    """The path ids as Philox keys: int64 (n, 2), low word first."""
+    return torch.tensor([[p & WORD, p >> 32] for p in paths], dtype=torch.int64, device=device)
+
+
+def _words(keys: Tensor, n: int, block: Tensor, layer: int | Tensor, kind: Kind) -> Tensor:
+    """n words for each key and block: keys (..., 2), block (...) -> (..., n)."""
+    index = torch.arange((n + 3) // 4, device=keys.device)
+    layers = torch.as_tensor(layer, dtype=torch.int64, device=keys.device)
+    kinds = torch.as_tensor(int(kind), dtype=torch.int64, device=keys.device)
+    lanes = philox_words(
+        (index, block[..., None], layers[..., None], kinds),
+        (keys[..., 0, None], keys[..., 1, None]),
+    )
+    return torch.stack(lanes, dim=-1).flatten(-2)[..., :n]
+
+
+def vector_noise(
+    keys: Tensor,
+    n: int,
+    block: Tensor,
+    layer: int | Tensor,
+    kind: Kind,
+    distribution: str = "normal",
+) -> Tensor:
+    """The noise of one site for n neighbouring indices (channels, experts, latent dimensions).
+
+    Args:
+        keys: int64 (..., 2), from `key_words`.
+        n: numbers wanted for each key.
+        block: int64 (...), the position block: position // hold, or 0 where one draw serves the whole sequence.
+        layer: the layer's index, or SHARED_LAYER.
+        kind: the kind of site.
+        distribution: "normal", "uniform" or "rademacher".
+
+    Returns:
+        float32 (..., n) of mean 0 and variance 1.
+    """
+    return unit_variance(_words(keys, n, block, layer, kind), distribution)
+
+
+def attention_row_keys(keys: Tensor, heads: int, block: Tensor, layer: int | Tensor) -> Tensor:
+    """Two words for each (path, head, query): int64 (b, heads, q, 2), from keys (b, 2) and query blocks (b, q).
+
+    `layer` may be an int64 tensor (n,): then all of n layers are drawn at once, as (n, b, heads, q, 2).
+    """
+    head = torch.arange(heads, device=keys.device)[:, None]
+    layers = torch.as_tensor(layer, dtype=torch.int64, device=keys.device)[..., None, None, None]
+    kind = torch.as_tensor(int(Kind.ATTENTION), dtype=torch.int64, device=keys.device)
+    r0, r1, _, _ = philox_words(
+        (head, block[:, None, :], layers, kind),
+        (keys[:, 0, None, None], keys[:, 1, None, None]),
+    )
+    return torch.stack((r0, r1), dim=-1)
+
+
+def attention_noise(row_keys: Tensor, key_positions: Tensor, distribution: str = "normal") -> Tensor:
+    """The noise of every (query, key) pair: float32 (b, heads, q, k) of mean 0 and variance 1.
+
+    A pair costs one keyed 32-bit mix (two multiply–xorshift rounds of the lowbias32 family, with the second row
+    key added between them), because s² of these are drawn for each head.
+
+    Args:
+        row_keys: int64 (b, heads, q, 2), from `attention_row_keys`.
+        key_positions: int64 (b, k) or (k,), the position of each key; negative ones (padding) count as 0.
+        distribution: "normal", "uniform" or "rademacher".
+    """
+    if key_positions.dim() == 2:
+        key_positions = key_positions[:, None, None, :]
+    x = ((key_positions.clamp_min(0) * _KEY_MULTIPLIER) & WORD) ^ row_keys[..., 0, None]
+    x = x ^ (x >> 16)
+    x = (x * _MIX_1) & WORD
+    x = x ^ (x >> 15)
+    x = (x + row_keys[..., 1, None]) & WORD
+    x = (x * _MIX_2) & WORD
+    x = x ^ (x >> 16)
+    return unit_variance(x, distribution)
+
+
+def gumbel_noise(keys: Tensor, vocabulary: int, position: Tensor) -> Tensor:
+    """Standard Gumbel noise for the choice of the next token.
+
+    argmax(log p + Gumbel) is a draw from p (the Gumbel-max trick). −log(−log u) goes through float64; u is the
+    centre of one of 2³² equal cells, so the largest value is 22.9.
+
+    Args:
+        keys: int64 (rows, 2).
+        vocabulary: number of token ids.
+        position: int64 (rows,), the position of the token that is chosen.
+
+    Returns:
+        float64 (rows, vocabulary).
+    """
+    words = _words(keys, vocabulary, position, 0, Kind.TOKEN)
+    u = (words.to(torch.float64) + 0.5) / 2.0**32
+    return -torch.log(-torch.log(u))

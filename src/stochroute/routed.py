@@ -1,0 +1,154 @@
+"""The public face: a model with paths."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils.hub import PushToHubMixin
+
+from stochroute.config import RoutingConfig
+from stochroute.generation.generate import generate
+from stochroute.generation.outputs import RoutedOutput
+from stochroute.generation.request import PathId
+from stochroute.routing.attached import AttachedRouting
+from stochroute.storage import find_folder, read_routing, write_routing
+
+
+class RoutedModel(AttachedRouting, PushToHubMixin):
+    """A causal language model in which every inference may walk its own, replayable path.
+
+        routed = sr.route(model)
+        out = routed.generate(**inputs, paths=8, seed=7, max_new_tokens=64)
+
+    It owns the noise parameters and holds the model, which it hooks in place: the model stays an ordinary
+    transformers model and, outside of `follow` and `generate`, the original one bit for bit.
+    """
+
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *,
+        paths: int | Sequence[PathId] | Sequence[Sequence[PathId]] = 1,
+        seed: int | None = None,
+        rows_at_once: int | None = None,
+        **arguments: Any,
+    ) -> RoutedOutput:
+        """Writes texts along paths, through transformers' own generate.
+
+            out = routed.generate(**inputs, paths=8, seed=7, max_new_tokens=64)
+            routed.generate(**inputs, paths=[out.paths[3]], max_new_tokens=64)  # that text again
+
+        With `do_sample=True` the draws come from the path as well (token routing), so a sampled text replays too.
+        With span "generated" each prompt is computed once, clean, and its cache spread over its paths.
+
+        Args:
+            inputs: int64 (prompts, width) token ids, padded at the left; or pass `input_ids=` or `inputs_embeds=`.
+            paths: how many for each prompt, or the ids to walk: for one prompt a list; for several a flat list with
+                one a row, or a list for each. A receipt in an id's place is compared with the present
+                circumstances, and what differs is warned about (ReplayMismatch).
+            seed: in [0, 2⁶⁴), for a number of paths; None has one drawn, and reported in the result.
+            rows_at_once: rows to compute together, at most; None fits them to half of the free memory. It changes no
+                text.
+            **arguments: as in transformers' generate. Beam search walks one path a prompt.
+
+        Raises:
+            ValueError: bad paths or seed, an empty or too long prompt, padding at the right, num_return_sequences,
+                beam sampling, sampled assisted decoding, several paths with nothing to tell them apart.
+        """
+        return generate(self, inputs, paths, seed, rows_at_once, arguments)
+
+    def forward(
+        self,
+        *args: Any,
+        paths: Tensor | Sequence[int | str | None] | None = None,
+        start: Tensor | int | Sequence[int] = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """The model's forward along the given paths, one a batch row; without paths, the original model's.
+
+        Args:
+            paths: ids, or an int64 tensor (b,) that holds them modulo 2⁶⁴ (as a batch column does).
+            start: the first position that carries noise, one for all or one a row.
+        """
+        if paths is None:
+            return self.model(*args, **kwargs)
+        if isinstance(paths, Tensor):
+            column: list[int] = paths.tolist()
+            paths = [p % (1 << 64) for p in column]
+        if isinstance(start, Tensor):
+            begins: list[int] = start.tolist()
+            start = begins
+        with self.follow(paths, start):
+            return self.model(*args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **push_arguments: Any) -> None:
+        """Writes the routing (not the model) as routing.json and routing.safetensors, each atomically.
+
+        Args:
+            save_directory: the folder, made where it is missing.
+            **push_arguments: `push_to_hub=True` and what transformers' push_to_hub takes.
+
+        Raises:
+            OSError: the folder cannot be written; nothing is left half-written.
+        """
+        folder = Path(save_directory)
+        push = push_arguments.pop("push_to_hub", False)
+        write_routing(folder, self.config, self.noise_parameters(), self.model)
+        if push:
+            self.push_to_hub(push_arguments.pop("repo_id", folder.name), **push_arguments)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: PreTrainedModel, folder: str | os.PathLike[str], sites: Mapping[int, str] | None = None
+    ) -> "RoutedModel":
+        """The model with the routing that `save_pretrained` wrote.
+
+        Args:
+            model: the model, already loaded.
+            folder: a folder, or the name of a repository on the hub.
+            sites: as in `route`.
+
+        Raises:
+            ValueError: the files are corrupt, or the routing does not fit the model; the model stays as it was.
+            OSError: there are no such files.
+        """
+        config, parameters = read_routing(find_folder(folder), model)
+        routed = cls(model, config, sites)
+        own = routed.noise_parameters()
+        if own.keys() != parameters.keys() or any(own[n].shape != parameters[n].shape for n in own):
+            routed.detach()
+            expected = {n: tuple(t.shape) for n, t in own.items()}
+            found = {n: tuple(t.shape) for n, t in parameters.items()}
+            raise ValueError(f"the routing in {folder} holds the parameters {found}, this model needs {expected}")
+        for name, parameter in own.items():
+            parameter.copy_(parameters[name])
+        return routed
+
+
+def route(
+    model: PreTrainedModel,
+    config: RoutingConfig | None = None,
+    *,
+    sites: Mapping[int, str] | None = None,
+    attention_kernel: str = "blocked",
+) -> RoutedModel:
+    """Gives the model paths.
+
+        routed = sr.route(model)
+
+    Args:
+        model: any transformers causal language model, already loaded; it is hooked in place.
+        config: None takes structural noise, one draw a path shared by the upper third of the layers.
+        sites: layer index -> name of the module whose output structural noise is added to, where the rule that
+            finds feed-forward blocks does not know the architecture.
+        attention_kernel: "blocked", or "reference" to check it against.
+
+    Raises:
+        ValueError: the model cannot be routed (unknown architecture, no or several candidates for a site,
+            encoder-decoder, vision-language, attention code of its own, no experts), or is routed already; the
+            model stays as it was.
+    """
+    return RoutedModel(model, RoutingConfig() if config is None else config, sites, attention_kernel)

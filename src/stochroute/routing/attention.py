@@ -1,0 +1,190 @@
+"""Attention routing: softmax((QKᵀ + N)/√d_k) V through transformers' attention and mask interfaces.
+
+While a path is followed, the model's config names our implementation; at all other times it names the stock one,
+so that the original model runs on its own attention and mask.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from stochroute.config import Attention, layer_indices, layer_strengths
+from stochroute.kernels import KERNELS, AttentionKernel, ScoreNoise
+from stochroute.kernels.scores import score_dtype
+from stochroute.noise import attention_row_keys
+from stochroute.routing.compact_mask import compact_mask, read_compact_mask
+from stochroute.routing.walk import Context, Passage
+
+IMPLEMENTATION = "stochroute"
+_SITE = "_stochroute_attention"  # a plain attribute of each attention module
+_ROW_KEYS = "attention"
+
+
+class AttentionNoise(nn.Module):
+    """The attention noise of one model.
+
+    Parameters (float32):
+        sigma: (n noised layers, heads), starts at 1; multiplies the strength.
+    """
+
+    strength: Tensor
+    layer_words: Tensor
+
+    def __init__(
+        self,
+        config: Attention,
+        context: Context,
+        model: PreTrainedModel,
+        sites: dict[int, nn.Module],
+        depth: int,
+        kernel: str,
+    ):
+        super().__init__()
+        if kernel not in KERNELS:
+            raise ValueError(f"attention_kernel={kernel!r} is unknown: choose one of {', '.join(KERNELS)}")
+        self.config = config
+        self.context = context
+        self.kernel: AttentionKernel = KERNELS[kernel]
+        self.layers = layer_indices(config.layers, list(sites), depth)
+        strengths = layer_strengths(config.strength, self.layers)
+        self.heads = int(model.config.num_attention_heads)
+        self.sigma = nn.Parameter(torch.ones(len(self.layers), self.heads))
+        self.register_buffer("strength", torch.tensor(strengths), persistent=False)
+        self.register_buffer("layer_words", torch.tensor(self.layers, dtype=torch.int64), persistent=False)
+        self.silent = not any(strengths)
+        self._attachment = _Attachment(model, list(sites.values()))
+        if not self.silent:
+            context.switch = self._attachment.switched
+        for layer, module in sites.items():
+            row = self.layers.index(layer) if layer in self.layers else None
+            object.__setattr__(module, _SITE, _Site(self, row))
+
+    def detach(self) -> None:
+        """Gives the model its own config back and takes the attributes off its attention modules."""
+        self._attachment.undo()
+
+    def begin_passage(self, passage: Passage) -> None:
+        """Prepares the row keys of all layers in one draw: int64 (n, b, heads, q, 2)."""
+        if self.config.hold == "sequence":
+            blocks = torch.zeros_like(passage.positions)
+        else:
+            blocks = passage.blocks(self.config.hold)
+        passage.draws[_ROW_KEYS] = attention_row_keys(passage.walk.keys, self.heads, blocks, self.layer_words)
+
+    def score_noise(self, row: int, passage: Passage, key_positions: Tensor, query: Tensor) -> ScoreNoise:
+        """The noise of one layer for one call of its attention."""
+        dtype, device = score_dtype(query.dtype), query.device
+        factor = passage.factor(self.config.schedule).to(device, dtype)[:, None]  # (b, 1, q)
+        per_head = (self.strength[row] * self.sigma[row]).to(device, dtype)[None, :, None]  # (1, h, 1)
+        return ScoreNoise(
+            row_keys=passage.draws[_ROW_KEYS][row].to(device),
+            key_positions=key_positions,
+            amplitude=factor * per_head,
+            distribution=self.config.distribution,
+        )
+
+
+@dataclass(eq=False)
+class _Site:
+    """What an attention module knows of its routing; no nn.Module, so that it is no submodule of the model."""
+
+    noise: AttentionNoise
+    row: int | None  # None: a layer that stays clean
+
+
+class _Attachment:
+    """The model's own copy of its config, so that a second model made from the same config object is left alone."""
+
+    def __init__(self, model: PreTrainedModel, sites: list[nn.Module]):
+        self._sites = sites
+        # a PEFT model shows the attributes of the transformers model inside it
+        able = getattr(model, "_can_set_attn_implementation", None)
+        if able is None or not able():
+            raise ValueError(
+                f"{type(model).__name__} keeps its own attention code and does not use transformers' attention "
+                f"interface: attention routing cannot reach it, set attention=None"
+            )
+        copies: dict[int, Any] = {}
+        copy.deepcopy(model.config, copies)
+        self._owners: list[tuple[nn.Module, Any, Any]] = []
+        for module in model.modules():
+            original = module.__dict__.get("config")
+            if original is not None and id(original) in copies:
+                self._owners.append((module, original, copies[id(original)]))
+                module.config = copies[id(original)]
+        self._configs = list({id(own): own for _, _, own in self._owners}.values())
+        self._stock = [config._attn_implementation for config in self._configs]
+
+    @contextmanager
+    def switched(self, on: bool) -> Iterator[None]:
+        """Names our implementation in the model's config, or the stock one, for as long as it is entered."""
+        before = [config._attn_implementation for config in self._configs]
+        for config, stock in zip(self._configs, self._stock, strict=True):
+            config._attn_implementation = IMPLEMENTATION if on else stock
+        try:
+            yield
+        finally:
+            for config, name in zip(self._configs, before, strict=True):
+                config._attn_implementation = name
+
+    def undo(self) -> None:
+        for module, original, own in self._owners:
+            # what the user changed meanwhile stays changed
+            original.__dict__.update({k: v for k, v in own.__dict__.items() if k not in original.__dict__ or _plain(v)})
+            module.config = original
+        for module in self._sites:
+            object.__delattr__(module, _SITE)
+
+
+def _plain(value: object) -> bool:
+    return not hasattr(value, "to_dict")  # sub-configs are restored as objects of their own
+
+
+def routed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Attention along the current paths; arguments and result as transformers' attention interface has them.
+
+    Returns:
+        (b, q, h, d_v), and no attention weights.
+    """
+    site: _Site = getattr(module, _SITE)
+    passage = site.noise.context.current()
+    if passage is None:
+        raise RuntimeError("the attention implementation was switched to stochroute by hand: use follow() instead")
+    visibility, key_positions = read_compact_mask(attention_mask, query.shape[2], key.shape[2])
+    if visibility.explicit is not None and key.shape[2] == passage.positions.shape[1]:
+        # packed sequences count their positions anew, which the padding mask cannot know
+        key_positions = torch.where(key_positions >= 0, passage.positions.to(key_positions.device), -1)
+    noise = None if site.row is None else site.noise.score_noise(site.row, passage, key_positions, query)
+    out = site.noise.kernel(
+        query,
+        key,
+        value,
+        visibility,
+        noise,
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+        softcap,
+        s_aux,
+        dropout,
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(IMPLEMENTATION, routed_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, compact_mask)

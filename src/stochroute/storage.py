@@ -1,0 +1,113 @@
+"""A routing on disk: JSON for the config, safetensors for the parameters, both written atomically."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stochroute.config import RoutingConfig
+from stochroute.noise import NOISE_VERSION
+
+CONFIG_FILE = "routing.json"
+PARAMETER_FILE = "routing.safetensors"
+
+_SHAPE_OF_MODEL = ("model_type", "num_hidden_layers", "hidden_size", "num_attention_heads")
+
+
+def write_routing(folder: Path, config: RoutingConfig, parameters: dict[str, Tensor], model: PreTrainedModel) -> None:
+    """Writes both files. The config names the hash of the parameters, so files of two routings never pass for one.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: tensor.float().cpu().contiguous() for name, tensor in parameters.items()})
+    record = {
+        "noise_version": NOISE_VERSION,
+        "model": _shape_of(model),
+        "parameters_sha256": hashlib.sha256(weights).hexdigest(),
+        "routing": config.to_dict(),
+    }
+    _replace(folder / PARAMETER_FILE, weights)
+    _replace(folder / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, dict[str, Tensor]]:
+    """The config and the parameters of the routing in the folder.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is corrupt, comes from another noise version, or was made for another model.
+    """
+    text, weights = (folder / CONFIG_FILE).read_bytes(), (folder / PARAMETER_FILE).read_bytes()
+    try:
+        record = json.loads(text)
+        made_for, version = record["model"], record["noise_version"]
+        expected_hash, routing = record["parameters_sha256"], record["routing"]
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} is corrupt ({error!r}): save the routing again") from error
+    if version != NOISE_VERSION:
+        raise ValueError(
+            f"{folder} was made with noise version {version}, this is version {NOISE_VERSION}: its paths cannot be "
+            f"replayed here; use the stochroute version that made it"
+        )
+    if hashlib.sha256(weights).hexdigest() != expected_hash:
+        raise ValueError(
+            f"{folder / PARAMETER_FILE} is truncated, corrupt or of another routing (its hash differs from the one in "
+            f"{CONFIG_FILE}): copy both files again, or save the routing again"
+        )
+    here = _shape_of(model)
+    differing = [
+        f"{key} {made_for.get(key)!r} (this model: {here[key]!r})" for key in here if made_for.get(key) != here[key]
+    ]
+    if differing:
+        raise ValueError(f"the routing in {folder} was made for another model: {', '.join(differing)}")
+    try:
+        return RoutingConfig.from_dict(routing), load(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / PARAMETER_FILE} is corrupt ({error}): save the routing again") from error
+
+
+def find_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder itself, or the hub's files downloaded where it names a repository.
+
+    Raises:
+        FileNotFoundError: it is neither.
+    """
+    if Path(folder).is_dir():
+        return Path(folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(folder), allow_patterns=[CONFIG_FILE, PARAMETER_FILE]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"routing {str(folder)!r} is no folder here, and no repository on the hub could be read: {error}"
+        ) from error
+
+
+def _shape_of(model: PreTrainedModel) -> dict[str, Any]:
+    return {name: getattr(model.config, name, None) for name in _SHAPE_OF_MODEL}
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Writes beside the target and moves over it, so that a reader sees the old file or the new one, never half."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
