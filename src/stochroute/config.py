@@ -216,7 +216,8 @@ def layer_indices(layers: Layers, available: list[int], depth: int) -> list[int]
         if missing:
             raise ValueError(f"layers={list(layers)} names {missing}, but the sites stand in layers {available}")
         return sorted(layers)
-    lower, upper = depth // 3, math.ceil(2 * depth / 3)
+    # a model of one or two layers still has an upper and a lower part
+    lower, upper = max(1, depth // 3), min(depth - 1, math.ceil(2 * depth / 3))
     chosen = {
         "all": range(depth),
         "lower_third": range(lower),

@@ -37,16 +37,62 @@ def key_words(paths: list[int], device: torch.device | str | None = None) -> Ten
     return torch.tensor([[p & WORD, p >> 32] for p in paths], dtype=torch.int64, device=device)
 
 
+# define and impl, not custom_op, whose first call imports the whole compiler
+torch.library.define(
+    "stochroute::philox_grid", "(Tensor c0, Tensor c1, Tensor c2, Tensor c3, Tensor k0, Tensor k1) -> Tensor"
+)
+torch.library.define("stochroute::score_words", "(Tensor row_keys, Tensor key_positions) -> Tensor")
+_philox_grid = torch.ops.stochroute.philox_grid
+_score_words = torch.ops.stochroute.score_words
+
+
+@torch.library.impl("stochroute::philox_grid", "CompositeExplicitAutograd")
+def _compute_philox_grid(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> Tensor:
+    """Philox words for counters and keys that broadcast: int64 (..., 4).
+
+    Opaque to torch.compile on purpose: inductor (torch 2.13, CPU) turns counters made in the graph, such as an
+    arange over heads, into index arithmetic and returns other bits.
+    """
+    return torch.stack(philox_words((c0, c1, c2, c3), (k0, k1)), dim=-1)
+
+
+@torch.library.register_fake("stochroute::philox_grid")
+def _shape_of_philox_grid(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> Tensor:
+    return c0.new_empty((*torch.broadcast_shapes(*(t.shape for t in (c0, c1, c2, c3, k0, k1))), 4))
+
+
+@torch.library.impl("stochroute::score_words", "CompositeExplicitAutograd")
+def _compute_score_words(row_keys: Tensor, key_positions: Tensor) -> Tensor:
+    """One word for each (query, key) pair: int64 (b, h, q, k). Opaque for the same reason."""
+    x = ((key_positions * _KEY_MULTIPLIER) & WORD) ^ row_keys[..., 0, None]
+    x = x ^ (x >> 16)
+    x = (x * _MIX_1) & WORD
+    x = x ^ (x >> 15)
+    x = (x + row_keys[..., 1, None]) & WORD
+    x = (x * _MIX_2) & WORD
+    return x ^ (x >> 16)
+
+
+@torch.library.register_fake("stochroute::score_words")
+def _shape_of_score_words(row_keys: Tensor, key_positions: Tensor) -> Tensor:
+    return row_keys.new_empty(torch.broadcast_shapes(row_keys[..., 0, None].shape, key_positions.shape))
+
+
+def _as_words(value: int | Tensor, keys: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.int64, device=keys.device)
+
+
 def _words(keys: Tensor, n: int, block: Tensor, layer: int | Tensor, kind: Kind) -> Tensor:
     """n words for each key and block: keys (..., 2), block (...) -> (..., n)."""
-    index = torch.arange((n + 3) // 4, device=keys.device)
-    layers = torch.as_tensor(layer, dtype=torch.int64, device=keys.device)
-    kinds = torch.as_tensor(int(kind), dtype=torch.int64, device=keys.device)
-    lanes = philox_words(
-        (index, block[..., None], layers[..., None], kinds),
-        (keys[..., 0, None], keys[..., 1, None]),
+    lanes = _philox_grid(
+        torch.arange((n + 3) // 4, device=keys.device),
+        block[..., None],
+        _as_words(layer, keys)[..., None],
+        _as_words(int(kind), keys),
+        keys[..., 0, None],
+        keys[..., 1, None],
     )
-    return torch.stack(lanes, dim=-1).flatten(-2)[..., :n]
+    return lanes.flatten(-2)[..., :n]
 
 
 def vector_noise(
@@ -78,14 +124,14 @@ def attention_row_keys(keys: Tensor, heads: int, block: Tensor, layer: int | Ten
 
     `layer` may be an int64 tensor (n,): then all of n layers are drawn at once, as (n, b, heads, q, 2).
     """
-    head = torch.arange(heads, device=keys.device)[:, None]
-    layers = torch.as_tensor(layer, dtype=torch.int64, device=keys.device)[..., None, None, None]
-    kind = torch.as_tensor(int(Kind.ATTENTION), dtype=torch.int64, device=keys.device)
-    r0, r1, _, _ = philox_words(
-        (head, block[:, None, :], layers, kind),
-        (keys[:, 0, None, None], keys[:, 1, None, None]),
-    )
-    return torch.stack((r0, r1), dim=-1)
+    return _philox_grid(
+        torch.arange(heads, device=keys.device)[:, None],
+        block[:, None, :],
+        _as_words(layer, keys)[..., None, None, None],
+        _as_words(int(Kind.ATTENTION), keys),
+        keys[:, 0, None, None],
+        keys[:, 1, None, None],
+    )[..., :2]
 
 
 def attention_noise(row_keys: Tensor, key_positions: Tensor, distribution: str = "normal") -> Tensor:
@@ -101,14 +147,7 @@ def attention_noise(row_keys: Tensor, key_positions: Tensor, distribution: str =
     """
     if key_positions.dim() == 2:
         key_positions = key_positions[:, None, None, :]
-    x = ((key_positions.clamp_min(0) * _KEY_MULTIPLIER) & WORD) ^ row_keys[..., 0, None]
-    x = x ^ (x >> 16)
-    x = (x * _MIX_1) & WORD
-    x = x ^ (x >> 15)
-    x = (x + row_keys[..., 1, None]) & WORD
-    x = (x * _MIX_2) & WORD
-    x = x ^ (x >> 16)
-    return unit_variance(x, distribution)
+    return unit_variance(_score_words(row_keys, key_positions.clamp_min(0)), distribution)
 
 
 def gumbel_noise(keys: Tensor, vocabulary: int, position: Tensor) -> Tensor:

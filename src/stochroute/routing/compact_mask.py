@@ -20,7 +20,7 @@ from transformers.masking_utils import causal_mask_function, sdpa_mask, sliding_
 from stochroute.kernels import Visibility
 
 _HEADER = 4
-_NO_WINDOW = 2**31 - 1
+_NO_WINDOW = 2**30
 _WINDOW_OVERLAY = sliding_window_overlay(1).__qualname__
 
 

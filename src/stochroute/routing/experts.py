@@ -65,7 +65,8 @@ class ExpertNoise(nn.Module):
         passage = self.context.current()
         if passage is None:
             return forward(*args)
-        with _AddToLogits(router.weight, self._noise(row, passage)) as mode:
+        mode = _AddToLogits(router.weight, self._noise(row, passage))
+        with mode:
             result = forward(*args)
         if not mode.added:
             raise RuntimeError(
