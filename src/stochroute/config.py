@@ -3,8 +3,10 @@
 Frozen dataclasses, checked once when they are made, that travel to JSON and back.
 """
 
+# pyright: reportUnnecessaryIsInstance=false
 import difflib
 import math
+import sys
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -82,7 +84,8 @@ class Structural(_Kind):
     Attributes:
         form: "shared" (one draw per path used by all layers), "independent" (a draw per layer and channel) or
             "latent" (z of `rank` numbers per path, carried into every layer by a matrix U).
-        layers: "all", "upper_third" (⌈2L/3⌉ … L−1), "middle_third", "lower_third" (0 … ⌊L/3⌋−1), or layer indices.
+        layers: "all", "upper_third" (⌈2L/3⌉ … L−1), "middle_third", "lower_third" (0 … ⌊L/3⌋ − 1), or layer indices.
+            A third is never empty: of one or two layers the upper one is the last, the lower one the first.
         strength: standard deviation of ε; one number, or one for each layer named. Relative: over the root mean
             square of the clean output at that very position. Absolute: in the units of the activation.
         hold: number of consecutive positions that share a draw, or "sequence".
@@ -239,7 +242,7 @@ def layer_strengths(strength: Strength, layers: list[int]) -> list[float]:
     return [float(strength)] * len(layers)
 
 
-def _known_keys(cls: type, data: Any, newer: bool, prefix: str) -> dict[str, Any]:
+def _known_keys(cls: type, data: dict[str, Any], newer: bool, prefix: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{prefix.rstrip('.')}={data!r} is no JSON object")
     known = {f.name for f in fields(cls)}
@@ -268,18 +271,18 @@ def _check_positive_int(name: str, value: object, remedy: str) -> None:
         raise ValueError(f"{name}={value!r} is no positive integer: {remedy}")
 
 
-def _check_strength(strength: object) -> None:
+def _check_strength(strength: Strength) -> None:
     values = strength if isinstance(strength, tuple) else (strength,)
     if not values:
         raise ValueError("strength=() names no value: give one number, or one for each layer")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"strength={strength!r} is no number: give a finite number ≥ 0, or one for each layer")
-        if not math.isfinite(value) or value < 0:
+        if not 0 <= value <= sys.float_info.max:  # false for NaN as well
             raise ValueError(f"strength={strength!r} must be finite and ≥ 0: 0 is the original model")
 
 
-def _check_layers(layers: object) -> None:
+def _check_layers(layers: Layers) -> None:
     if isinstance(layers, tuple):
         whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in layers)
         if not layers or not whole or len(set(layers)) != len(layers) or list(layers) != sorted(layers):

@@ -3,9 +3,12 @@
 A path id is an unsigned 64-bit integer. People and files see it as exactly 16 hex digits.
 """
 
+# pyright: reportUnnecessaryIsInstance=false, reportUnknownMemberType=false
+import operator
 import re
 import secrets
 from collections.abc import Iterable
+from typing import cast
 
 _LIMIT = 1 << 64
 _HEX_DIGITS = re.compile(r"[0-9a-fA-F]{16}")
@@ -45,7 +48,7 @@ def derive_paths(seed: int, n: int, prompt: int = 0) -> list[int]:
     counter[:, 0] = torch.arange(n)
     counter[:, 1] = prompt
     counter[:, 3] = int(Kind.PATH)
-    words: list[list[int]] = philox4x32(counter, key_words([seed]))[:, :2].tolist()
+    words = cast(list[list[int]], philox4x32(counter, key_words([seed]))[:, :2].tolist())
     return [high << 32 | low for low, high in words]
 
 
@@ -84,10 +87,13 @@ def format_path(path: int | str) -> str:
 
 
 def _check_range(name: str, value: int, low: int, high: int, remedy: str) -> int:
-    # bool is an int to Python, but True as a seed is a slip of the pen
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(f"{name}={value!r} is no integer: {remedy}")
-    value = value.__index__()
+    # a truth value can pass for an integer, but True as a seed is a slip of the pen
+    try:
+        if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+            raise TypeError
+        value = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r} is no integer: {remedy}") from None
     if not low <= value < high:
         raise ValueError(f"{name}={value} is outside [{low}, {high}): {remedy}")
     return value

@@ -1,9 +1,10 @@
 """The public face: a model with paths."""
 
+# pyright: reportUnknownMemberType=false
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -76,11 +77,9 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
         if paths is None:
             return self.model(*args, **kwargs)
         if isinstance(paths, Tensor):
-            column: list[int] = paths.tolist()
-            paths = [p % (1 << 64) for p in column]
+            paths = [p % (1 << 64) for p in cast(list[int], paths.tolist())]
         if isinstance(start, Tensor):
-            begins: list[int] = start.tolist()
-            start = begins
+            start = cast(list[int], start.tolist())
         with self.follow(paths, start):
             return self.model(*args, **kwargs)
 

@@ -35,8 +35,7 @@ def write_routing(folder: Path, config: RoutingConfig, parameters: dict[str, Ten
         "parameters_sha256": hashlib.sha256(weights).hexdigest(),
         "routing": config.to_dict(),
     }
-    _replace(folder / PARAMETER_FILE, weights)
-    _replace(folder / CONFIG_FILE, (json.dumps(record, indent=2) + "\n").encode())
+    _replace_all(folder, {PARAMETER_FILE: weights, CONFIG_FILE: (json.dumps(record, indent=2) + "\n").encode()})
 
 
 def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, dict[str, Tensor]]:
@@ -49,9 +48,9 @@ def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, d
     text, weights = (folder / CONFIG_FILE).read_bytes(), (folder / PARAMETER_FILE).read_bytes()
     try:
         record = json.loads(text)
-        made_for, version = record["model"], record["noise_version"]
+        made_for, version = dict(record["model"]), record["noise_version"]
         expected_hash, routing = record["parameters_sha256"], record["routing"]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is corrupt ({error!r}): save the routing again") from error
     if version != NOISE_VERSION:
         raise ValueError(
@@ -98,16 +97,22 @@ def _shape_of(model: PreTrainedModel) -> dict[str, Any]:
     return {name: getattr(model.config, name, None) for name in _SHAPE_OF_MODEL}
 
 
-def _replace(target: Path, content: bytes) -> None:
-    """Writes beside the target and moves over it, so that a reader sees the old file or the new one, never half."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _replace_all(folder: Path, contents: dict[str, bytes]) -> None:
+    """Writes all files beside their targets and then moves them over; a failure on the way puts the old ones back."""
+    before = {name: (folder / name).read_bytes() if (folder / name).exists() else None for name in contents}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".routing.") as staging:
+        for name, content in contents.items():
+            with open(Path(staging, name), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        try:
+            for name in contents:
+                os.replace(Path(staging, name), folder / name)
+        except BaseException:
+            for name, old in before.items():
+                if old is None:
+                    (folder / name).unlink(missing_ok=True)
+                else:
+                    (folder / name).write_bytes(old)
+            raise

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteriaList, StopStringCriteria
+from transformers.generation.configuration_utils import GenerationMode
 
 from stochroute.generation.outputs import RoutedOutput, stack_rows, stack_steps
 from stochroute.generation.prefill import Prefill, can_be_shared, can_be_static, prefill, rows_that_fit
@@ -17,15 +17,14 @@ from stochroute.generation.request import (
     Prompts,
     Rows,
     check_difference,
-    check_room,
+    pick_inputs,
     read_prompts,
     read_rows,
 )
+from stochroute.generation.settings import check_mode, own_defaults_aside, read_settings, set_new_tokens
 from stochroute.generation.token_routing import TokenRouting
 from stochroute.noise import key_words
 from stochroute.routing.attached import AttachedRouting
-
-_DEFAULT_NEW_TOKENS = 20  # transformers' own
 
 
 @torch.no_grad()
@@ -58,19 +57,19 @@ class _Call:
         self.routed = routed
         self.model: Any = routed.model
         arguments = dict(arguments)
-        given_ids = arguments.pop("input_ids", None)
-        mask, embeds = arguments.pop("attention_mask", None), arguments.pop("inputs_embeds", None)
-        self.config, self.settings, self.extra = _generation_config(self.model, arguments)
+        given = pick_inputs(inputs, arguments.pop("input_ids", None), arguments.pop("inputs_embeds", None))
+        mask = arguments.pop("attention_mask", None)
+        self.settings, self.extra = read_settings(self.model, arguments)
+        mode = check_mode(self.settings, self.extra)
         self.samples: bool = bool(self.settings.do_sample)
         self.beams: int = self.settings.num_beams or 1
-        self.assisted = "assistant_model" in self.extra or self.settings.prompt_lookup_num_tokens is not None
-        self._check_mode()
+        self.assisted = mode == GenerationMode.ASSISTED_GENERATION
 
         eos = self.settings.eos_token_id
-        self.eos: list[int] = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        self.prompts: Prompts = read_prompts(
-            given_ids if inputs is None else inputs, mask, embeds, self.settings.pad_token_id, self.eos
-        )
+        eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        self.prompts: Prompts = read_prompts(given, mask, self.settings.pad_token_id, eos)
+        if self.settings.pad_token_id is None:
+            self.settings.pad_token_id = eos[0] if eos else 0
         self.rows: Rows = read_rows(paths, seed, len(self.prompts.lengths))
         self.total = len(self.rows.paths)
         counts = [self.rows.prompt_index.count(p) for p in range(len(self.prompts.lengths))]
@@ -80,9 +79,7 @@ class _Call:
         check_difference(self.rows, routed.silent, kinds_on, self.samples)
 
         width = self.prompts.inputs.shape[1]
-        if self.settings.max_new_tokens is None:
-            self.settings.max_new_tokens = max(0, self.settings.max_length - width)
-        check_room(self.model.config, max(self.prompts.lengths), self.settings.max_new_tokens)
+        set_new_tokens(self.settings, self.model.config, width, max(self.prompts.lengths))
         self.length: int = width + self.settings.max_new_tokens
         generated = routed.config.span == "generated"
         self.starts = [self.prompts.lengths[p] - 1 if generated else 0 for p in self.rows.prompt_index]
@@ -90,26 +87,6 @@ class _Call:
         self.shares = self._can_share_prefill(generated, width)
         self.static = self.shares and self.settings.cache_implementation != "dynamic" and can_be_static(self.model)
         self._prefilled: Prefill | None = None
-
-    def _check_mode(self) -> None:
-        if (self.settings.num_return_sequences or 1) > 1:
-            raise ValueError(
-                f"num_return_sequences={self.settings.num_return_sequences} would walk one path several times: "
-                f"pass paths={self.settings.num_return_sequences}"
-            )
-        if self.beams > 1 and self.samples:
-            raise ValueError(
-                f"num_beams={self.beams} with do_sample=True is beam sampling, which token routing cannot replay: "
-                f"turn one of them off"
-            )
-        if self.assisted and self.samples:
-            raise ValueError(
-                "assisted decoding with do_sample=True draws from the global generator, which no path can replay: "
-                "pass do_sample=False"
-            )
-        for name in ("custom_generate", "past_key_values"):
-            if self.extra.get(name) is not None:
-                raise ValueError(f"{name}= is not supported by routed.generate: call the model inside follow() instead")
 
     def _chunk_size(self, asked: int | None) -> int:
         if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int) or asked < 1):
@@ -140,23 +117,25 @@ class _Call:
         prompt_of = [self.rows.prompt_index[row] for row in chunk]
         paths = [self.rows.paths[row] for row in chunk]
         starts = [self.starts[row] for row in chunk]
-        config = copy.deepcopy(self.config)
+        settings = copy.deepcopy(self.settings)
+        settings.stop_strings = None  # a criterion by now
         extra = self._extra_for(prompt_of)
         if self.shares:
-            config.cache_implementation = None
+            settings.cache_implementation = None
             extra["past_key_values"] = self._shared_cache(prompt_of)
         if self.samples:
             lengths = torch.tensor([self.prompts.lengths[p] for p in prompt_of], device=self.model.device)
             routing = TokenRouting(
                 key_words(paths, self.model.device),
                 lengths,
-                bool(config.output_scores),
+                bool(settings.output_scores),
                 extra.get("streamer"),
             )
             extra["custom_generate"] = routing.decode
         beamed = [p for p in paths for _ in range(self.beams)]
-        with self.routed.follow(beamed, [s for s in starts for _ in range(self.beams)]):
-            return self.model.generate(**self.prompts.as_arguments(prompt_of), generation_config=config, **extra)
+        begins = [s for s in starts for _ in range(self.beams)]
+        with self.routed.follow(beamed, begins), own_defaults_aside(self.model):
+            return self.model.generate(**self.prompts.as_arguments(prompt_of), generation_config=settings, **extra)
 
     def _extra_for(self, prompt_of: list[int]) -> dict[str, Any]:
         extra = dict(self.extra)
@@ -169,8 +148,9 @@ class _Call:
         return extra
 
     def _shared_cache(self, prompt_of: list[int]) -> Any:
-        needed = sorted(set(prompt_of))
-        if self._prefilled is None or not set(needed) <= set(self._prefilled.prompts):
+        every = list(range(len(self.prompts.lengths)))
+        needed = every if len(every) <= self.rows_at_once else sorted(set(prompt_of))
+        if self._prefilled is None or not set(prompt_of) <= set(self._prefilled.prompts):
             self._prefilled = None  # frees the last one first
             with self.routed.suspended():
                 self._prefilled = prefill(self.model, self.prompts.inputs, self.prompts.attention_mask, needed)
@@ -179,7 +159,6 @@ class _Call:
     def collect(self, chunks: list[Any]) -> RoutedOutput:
         """The rows of all chunks together, with their receipts."""
         plain = [chunk if isinstance(chunk, Tensor) else chunk.sequences for chunk in chunks]
-        pad = self.settings.pad_token_id
         receipts = write_receipts(self.routed, self.rows.paths, self.starts, self.settings)
         for row, expected in self.rows.expected.items():
             differences = expected.differences(receipts[row])
@@ -190,7 +169,7 @@ class _Call:
                     stacklevel=5,
                 )
         return RoutedOutput(
-            sequences=stack_rows(plain, pad if pad is not None else self.eos[0] if self.eos else 0),
+            sequences=stack_rows(plain, self.settings.pad_token_id),
             paths=self.rows.paths,
             starts=self.starts,
             receipts=receipts,
@@ -200,27 +179,3 @@ class _Call:
             scores=stack_steps([getattr(chunk, "scores", None) for chunk in chunks]),
             logits=stack_steps([getattr(chunk, "logits", None) for chunk in chunks]),
         )
-
-
-def _generation_config(
-    model: Any, arguments: dict[str, Any]
-) -> tuple[GenerationConfig, GenerationConfig, dict[str, Any]]:
-    """The config to pass on, the same with the model's defaults filled in, and the arguments that are no settings."""
-    given = arguments.pop("generation_config", None)
-    config = GenerationConfig() if given is None else copy.deepcopy(given)
-    extra: dict[str, Any] = config.update(**arguments)
-    if config.max_new_tokens is None and config.max_length is None and model.generation_config.max_length is None:
-        config.max_new_tokens = model.generation_config.max_new_tokens or _DEFAULT_NEW_TOKENS
-    if config.compile_config is None and config.disable_compile is None:
-        # a static cache would have transformers compile on accelerators: minutes for what is often one call
-        config.disable_compile = True
-    if config.stop_strings is not None:
-        # a custom decoding method is not handed the tokenizer, so the criterion is made here
-        criteria = StoppingCriteriaList(extra.pop("stopping_criteria", None) or [])
-        if extra.get("tokenizer") is None:
-            raise ValueError("stop_strings needs the tokenizer: pass tokenizer=")
-        criteria.append(StopStringCriteria(tokenizer=extra.pop("tokenizer"), stop_strings=config.stop_strings))
-        extra["stopping_criteria"] = criteria
-    settings, _ = model._prepare_generation_config(copy.deepcopy(config))
-    config.stop_strings = None
-    return config, settings, extra

@@ -8,7 +8,12 @@ import psutil
 import torch
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
-from transformers.cache_utils import StaticLayer, StaticSlidingWindowLayer
+from transformers.cache_utils import (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    StaticLayer,
+    StaticSlidingWindowLayer,
+)
 
 _SHARE_OF_FREE_MEMORY = 0.5
 
@@ -34,17 +39,16 @@ class Prefill:
             max_length: tokens a static cache must hold; None for a dynamic cache.
         """
         index = torch.tensor([self.prompts.index(row) for row in rows])
-        layers = [
-            (layer.keys[index.to(layer.keys.device)], layer.values[index.to(layer.values.device)])
-            for layer in self.cache.layers
-        ]
         target = (
             DynamicCache(config=model.config)
             if max_length is None
             else StaticCache(config=model.config, max_cache_len=max_length)
         )
-        for number, (keys, values) in enumerate(layers):
-            target.update(keys, values, number)
+        for number, layer in enumerate(self.cache.layers):
+            assert isinstance(layer, DynamicLayer)
+            assert layer.keys is not None
+            assert layer.values is not None
+            target.update(layer.keys[index.to(layer.device)], layer.values[index.to(layer.device)], number)
         return target
 
 
@@ -61,7 +65,8 @@ def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, prompts: list
         "past_key_values": DynamicCache(),
         "use_cache": True,
     }
-    accepted = inspect.signature(model.forward).parameters
+    # a PEFT model hides the signature of the model inside it
+    accepted = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
     if "position_ids" in accepted:  # GPT-2 and others count padding when left alone
         arguments["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0).to(model.device)
     if "logits_to_keep" in accepted:
@@ -80,7 +85,7 @@ def can_be_shared(model: Any) -> bool:
     if getattr(model, "_is_stateful", False):
         return False
     layers = DynamicCache(config=model.config).layers
-    return all(layer.is_sliding or type(layer).__name__ == "DynamicLayer" for layer in layers)
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def rows_that_fit(model: Any, length: int) -> int:

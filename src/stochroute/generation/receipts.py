@@ -146,8 +146,8 @@ def fingerprint(model: nn.Module) -> str:
             tensor = tensor.dequantize()  # quantised weights are tensor subclasses that cannot be indexed freely
         if tensor.numel() and tensor.device.type != "meta":
             flat = tensor.detach().reshape(-1)
-            step = max(1, flat.numel() // _SAMPLES_PER_TENSOR)
-            samples.append(flat[::step][:_SAMPLES_PER_TENSOR].float())
+            step = -(-flat.numel() // _SAMPLES_PER_TENSOR)
+            samples.append(flat[::step].float())
     by_device: dict[torch.device, list[Tensor]] = {}
     for sample in samples:
         by_device.setdefault(sample.device, []).append(sample)

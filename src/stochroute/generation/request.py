@@ -61,26 +61,45 @@ class Rows:
     expected: dict[int, Receipt]
 
 
+def pick_inputs(inputs: Tensor | None, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    """The one of the three ways to pass prompts that was used: ids (P, width) or embeddings (P, width, hidden).
+
+    Raises:
+        ValueError: none or several were used, or what was passed is no such tensor.
+    """
+    given = [(n, t) for n, t in (("input_ids", inputs), ("input_ids", input_ids), ("inputs_embeds", inputs_embeds))]
+    given = [(name, tensor) for name, tensor in given if tensor is not None]
+    if not given:
+        raise ValueError("input_ids is missing: pass the output of the tokenizer, as in generate(**inputs)")
+    if len(given) > 1:
+        raise ValueError("the prompts were passed twice: pass input_ids or inputs_embeds, once")
+    name, tensor = given[0]
+    dimensions = 3 if name == "inputs_embeds" else 2
+    if not isinstance(tensor, Tensor) or tensor.dim() != dimensions:
+        shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise ValueError(
+            f"{name} must be a tensor of {dimensions} dimensions, one row a prompt, got {shape}: "
+            f"call the tokenizer with return_tensors='pt'"
+        )
+    return tensor
+
+
 def read_prompts(
-    inputs: Tensor | None,
+    given: Tensor,
     attention_mask: Tensor | None,
-    inputs_embeds: Tensor | None,
     pad_token_id: int | None,
     eos_token_ids: list[int],
 ) -> Prompts:
     """The prompts, with a mask made as transformers makes it where none is given.
 
     Raises:
-        ValueError: there are no prompts, one is empty, or they are padded at the right.
+        ValueError: there are no prompts, one is empty, they are padded at the right, or the mask has another shape.
     """
-    given = inputs if inputs is not None else inputs_embeds
-    if given is None:
-        raise ValueError("input_ids is missing: pass the output of the tokenizer, as in generate(**inputs)")
     if given.shape[0] == 0:
         raise ValueError("input_ids holds no prompt: pass at least one")
     if attention_mask is None:
         # the pad token marks padding only where it is not also the end of a text
-        pads = inputs is not None and pad_token_id is not None and pad_token_id not in eos_token_ids
+        pads = given.dim() == 2 and pad_token_id is not None and pad_token_id not in eos_token_ids
         attention_mask = (given != pad_token_id).long() if pads else torch.ones(given.shape[:2], dtype=torch.int64)
     if attention_mask.shape != given.shape[:2]:
         raise ValueError(
@@ -124,18 +143,18 @@ def read_rows(paths: int | Sequence[PathId] | Sequence[Sequence[PathId]], seed: 
         raise ValueError(f"paths={paths!r} is no number and no list: a single path id goes into a list, paths=[id]")
     if seed is not None:
         raise ValueError(f"seed={seed} has no effect beside explicit path ids: leave one of the two out")
-    nested = [isinstance(p, Sequence) and not isinstance(p, str) for p in paths]
+    entries: list[Any] = list(paths)
+    nested = [isinstance(p, Sequence) and not isinstance(p, str) for p in entries]
+    groups: list[list[PathId]]
     if any(nested):
-        if not all(nested) or len(paths) != prompts:
-            raise ValueError(f"paths as lists must be one list for each of the {prompts} prompts, got {len(paths)}")
-        groups: list[list[PathId]] = [list(group) for group in paths]  # pyright: ignore[reportArgumentType]
-    elif prompts == 1:
-        groups = [list(paths)]  # pyright: ignore[reportArgumentType]
+        if not all(nested) or len(entries) != prompts:
+            raise ValueError(f"paths as lists must be one list for each of the {prompts} prompts, got {len(entries)}")
+        groups = [list(group) for group in entries]
     else:
-        if not paths or len(paths) % prompts:
-            raise ValueError(f"{len(paths)} path ids cannot be dealt evenly to {prompts} prompts: give one a row")
-        each = len(paths) // prompts
-        groups = [list(paths[p * each : (p + 1) * each]) for p in range(prompts)]  # pyright: ignore[reportArgumentType]
+        if len(entries) % prompts:
+            raise ValueError(f"{len(entries)} path ids cannot be dealt evenly to {prompts} prompts: give one a row")
+        each = len(entries) // prompts
+        groups = [entries[p * each : (p + 1) * each] for p in range(prompts)]
     flat = [entry for group in groups for entry in group]
     parse_paths(entry.path if isinstance(entry, Receipt) else entry for entry in flat)
     return Rows(
@@ -166,17 +185,3 @@ def check_difference(rows: Rows, silent: bool, kinds_on: bool, samples: bool) ->
         NoDifference,
         stacklevel=4,
     )
-
-
-def check_room(config: Any, longest: int, new_tokens: int) -> None:
-    """ValueError when the prompts, or the prompts with the new tokens, do not fit into the model's context."""
-    context = getattr(config, "max_position_embeddings", None)
-    if not isinstance(context, int) or context < 1:
-        return
-    if longest >= context:
-        raise ValueError(f"a prompt of {longest} tokens fills the model's context of {context}: shorten it")
-    if longest + new_tokens > context:
-        raise ValueError(
-            f"max_new_tokens={new_tokens} and a prompt of {longest} tokens exceed the model's context of {context}: "
-            f"ask for at most {context - longest}"
-        )

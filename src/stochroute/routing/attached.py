@@ -74,7 +74,7 @@ class AttachedRouting(nn.Module):
         self._owner_arguments = list(inspect.signature(stack.owner.forward).parameters)
         self._handles = [
             stack.owner.register_forward_pre_hook(_RoutingMark(self._begin_forward), with_kwargs=True),
-            stack.owner.register_forward_hook(self._end_forward),
+            stack.owner.register_forward_hook(self._end_forward, always_call=True),
         ]
         for noise in self._noises():
             noise.to(_device_of(model))
@@ -137,12 +137,14 @@ class AttachedRouting(nn.Module):
             yield
 
     def detach(self) -> PreTrainedModel:
-        """Takes the routing off and returns the model, bit for bit what it was."""
-        for handle in self._handles:
-            handle.remove()
-        for noise in self._noises():
-            noise.detach()
-        checkpointing.uninstall(self.model)
+        """Takes the routing off and returns the model, bit for bit what it was. A second time it does nothing."""
+        if self._handles:
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
+            for noise in self._noises():
+                noise.detach()
+            checkpointing.uninstall(self.model)
         return self.model
 
     def _begin_forward(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
