@@ -17,7 +17,7 @@ FORMS = ("shared", "independent", "latent")
 PATHS = [0x0123456789ABCDEF, 0xFEDCBA9876543210, 0x00C0FFEE00C0FFEE]
 
 
-def structural(form: str = "shared", hold: int | str = 1, strength: float = 0.4, **settings) -> sr.Structural:
+def structural(form: Any = "shared", hold: Any = 1, strength: float = 0.4, **settings) -> sr.Structural:
     """Structural noise in all layers, of a low rank where it is latent."""
     rank = 4 if form == "latent" else None
     return sr.Structural(form=form, layers="all", strength=strength, hold=hold, rank=rank, **settings)

@@ -102,7 +102,8 @@ class StructuralNoise(nn.Module):
         at = _mover(output.device, wide)
         factor = at(passage.factor(self.config.schedule))[..., None] * at(self.strength[row])  # (b, s, 1)
         if self.config.scale == "relative":
-            factor = factor * states.square().mean(-1, keepdim=True).sqrt()
+            # the norm, whose gradient at 0 is 0, not √mean(x²), whose gradient there is NaN
+            factor = factor * torch.linalg.vector_norm(states, dim=-1, keepdim=True) / self.hidden**0.5
         drawn = at(self._drawn(row, passage))
         latent = self.config.form == "latent"
         unit = drawn @ at(self.basis[row]).T if latent else at(self.sigma[row]) * drawn
