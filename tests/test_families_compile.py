@@ -72,12 +72,14 @@ def test_a_compiled_model_walks_the_same_paths_and_new_ones_need_no_new_graph(fa
             expected.append(logits_of(routed.model, *batches[number % 2], use_cache=False))
     with fresh_compiler():
         compiled = torch.compile(routed.model, backend=counting, fullgraph=True, dynamic=False)
+        graphs = 0
         for number, (paths, start) in enumerate(walks):
             ids, mask = batches[number % 2]
             with routed.follow(paths, start=start):
                 logits = logits_of(compiled, ids, mask, use_cache=False)
             assert_same(logits[mask.bool()], expected[number][mask.bool()])
-            assert counting.graphs == 1
+            graphs = graphs or counting.graphs
+            assert counting.graphs == graphs  # one; stock gemma2 and gemma3 take two
     assert_differ(expected[2][MASK.bool()], expected[0][MASK.bool()])
 
 

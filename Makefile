@@ -1,0 +1,45 @@
+# make demo   the first run: 8 stories from the embedded model, side by side, one of them walked again
+# make test   the same set-up with the development tools, then all tests
+# make lint   format, lint and types, as .ci/run does
+# make clean  removes .venv and caches
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+# The constraints choose the CPU build of torch. A machine with an NVIDIA driver takes what pip would take.
+CONSTRAIN := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
+# Compiling all of torch and transformers takes most of an installation; what is used gets compiled when it is.
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(CONSTRAIN)
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --strength 0.6 --hold 1 --check-replay </dev/null
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+
+# Stamps inside .venv: a second run is fast, a changed pyproject.toml installs again.
+$(VENV)/created:
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/created
+	@echo "Installing stochroute with torch and transformers into $(VENV): a minute or two"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/created
+	@echo "Installing stochroute with the development tools into $(VENV): a minute or two"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,162 @@
+"""`stochroute generate`: many texts from each prompt, each along its own path.
+
+stochroute generate "Once upon a time" --paths 8 --seed 7
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stochroute.cli.errors import BadInput
+from stochroute.cli.models import check_model_name, load_model
+from stochroute.cli.prompts import read_prompts
+from stochroute.cli.request import DTYPES, Decoding, Noise, Request, parse_replay
+from stochroute.cli.rows import RowFile
+from stochroute.paths import draw_seed
+
+_NOISE, _TOKENS, _IN_OUT = "Noise inside the model", "Choice of tokens", "Input, output"
+
+
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to continue; or see --prompts-file.")
+    ] = None,
+    paths: Annotated[int | None, typer.Option(help="Texts for each prompt. Default: 8.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Derives the path ids. Default: drawn, and reported.")] = None,
+    replay: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Walk this path: 16 hex digits. Repeat for more.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    routing: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=_NOISE)
+    ] = None,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of the noise over that of the activation; or one a layer: 0.1,0.2.", rich_help_panel=_NOISE
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="all, upper_third, middle_third, lower_third, or numbers: 0,3 or 2-5.", rich_help_panel=_NOISE
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None, typer.Option(help="Tokens that share one draw, or: sequence.", rich_help_panel=_NOISE)
+    ] = None,
+    form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
+    span: Annotated[str | None, typer.Option(help="generated or all positions.", rich_help_panel=_NOISE)] = None,
+    attention_strength: Annotated[
+        float | None, typer.Option(help="Noise on attention scores, in nats. Default: off.", rich_help_panel=_NOISE)
+    ] = None,
+    expert_strength: Annotated[
+        float | None,
+        typer.Option(help="Noise on the choice of experts, in nats. Default: off.", rich_help_panel=_NOISE),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Default: 128, for the embedded model a whole story.", rich_help_panel=_TOKENS)
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="This and the next three turn sampling on, drawn from the path.", rich_help_panel=_TOKENS),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(rich_help_panel=_TOKENS, help="Keep the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(rich_help_panel=_TOKENS, help="Keep this share of probability.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put each prompt into the chat template.", rich_help_panel=_TOKENS)
+    ] = False,
+    prompts_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='A prompt a line, or JSON lines with "prompt"; - or a pipe: standard input.',
+            rich_help_panel=_IN_OUT,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.", rich_help_panel=_IN_OUT)] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Write JSON lines here instead, with or without --json.", rich_help_panel=_IN_OUT
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted --output.", rich_help_panel=_IN_OUT)
+    ] = False,
+    check_replay: Annotated[
+        bool, typer.Option("--check-replay", help="Walk one path again, alone, and compare.", rich_help_panel=_IN_OUT)
+    ] = False,
+    batch: Annotated[int, typer.Option(help="Rows computed at once, at most.", rich_help_panel=_IN_OUT)] = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
+    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+) -> None:
+    """Continue each prompt along several paths and show the texts side by side.
+
+    A path is the noise inside the model, named by one id; the id walks it again. Without a prompt and a model, the
+    embedded story model tells stories of its own.
+    """
+    request = Request(
+        prompts=read_prompts(prompts or [], prompts_file),
+        paths=8 if paths is None and not replay else paths,
+        replay=parse_replay(replay or []),
+        seed=seed,
+        model=model,
+        routing=routing,
+        noise=Noise(strength, layers, hold, form, span, attention_strength, expert_strength),
+        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
+        chat=chat,
+        json=json,
+        output=output,
+        resume=resume,
+        check_replay=check_replay,
+        batch=batch,
+        device=device,
+        dtype=dtype,
+    )
+    check_model_name(request.model)
+    _run(request)
+
+
+def _run(request: Request) -> None:
+    file = None if request.output is None else RowFile(Path(request.output), request.resume)
+    prompts = request.prompts
+    if not prompts:
+        from stochroute.embedded import DEFAULT_PROMPTS
+
+        prompts = [DEFAULT_PROMPTS[0]]
+    seed = _seed(request, file)
+    loaded = load_model(request.model, request.device, request.dtype)
+
+    # imported only now, since these bring in torch, transformers and rich
+    from stochroute.cli import deliver
+    from stochroute.cli.walks import Walks
+
+    walks = Walks(request, prompts, seed, loaded)
+    if seed != request.seed and (request.json or file is not None):
+        typer.echo(f"seed {seed}", err=True)
+    if file is not None:
+        last = deliver.to_file(walks, file, request.batch)
+    elif request.json:
+        last = deliver.to_standard_output(walks, request.batch)
+    else:
+        last = deliver.to_screen(walks, request.batch)
+    if request.check_replay:
+        deliver.check_replay(walks, last, beside_rows=request.json)
+
+
+def _seed(request: Request, file: RowFile | None) -> int | None:
+    """The seed given, or that of the file to go on with, or a new one; None when path ids were given."""
+    if request.seed is not None or request.replay:
+        return request.seed
+    if file is not None and file.finished:
+        if file.finished[0].seed is None:
+            raise BadInput(f"--output {file.path}: was written with --replay; give the same ids again")
+        return file.finished[0].seed
+    return draw_seed() >> 11  # 53 bits: the most that every reader of JSON numbers keeps exact

@@ -1,0 +1,205 @@
+"""What a person asked `stochroute generate` to do, checked as far as that goes without a model."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from stochroute.cli.errors import BadInput
+from stochroute.config import Attention, Experts, Form, LayerRange, Layers, RoutingConfig, Span, Structural
+from stochroute.paths import check_seed, parse_path
+
+Hold = int | Literal["sequence"]
+DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The options that make a routing; None where one was not given."""
+
+    strength: str | None
+    layers: str | None
+    hold: str | None
+    form: str | None
+    span: str | None
+    attention_strength: float | None
+    expert_strength: float | None
+
+    def config(self) -> RoutingConfig:
+        """The routing config; ValueError names the option that is wrong."""
+        structural = Structural()
+        if self.form is not None:
+            structural = replace(structural, form=cast(Form, _choice("--form", self.form, get_args(Form))))
+        if self.strength is not None:
+            structural = replace(structural, strength=_strength(self.strength))
+        if self.layers is not None:
+            structural = replace(structural, layers=_layers(self.layers))
+        if self.hold is not None:
+            structural = replace(structural, hold=_hold(self.hold))
+        span = cast(Span, _choice("--span", self.span or "generated", get_args(Span)))
+        attention = experts = None
+        if self.attention_strength is not None:
+            attention = Attention(strength=_number("--attention-strength", self.attention_strength))
+        if self.expert_strength is not None:
+            experts = Experts(strength=_number("--expert-strength", self.expert_strength))
+        return RoutingConfig(structural=structural, attention=attention, experts=experts, span=span)
+
+    def given(self) -> list[str]:
+        """The options that were given, as they are written."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen. Any sampling option turns sampling on; what is not asked for is off, whatever the model's
+    own defaults say (transformers would add a top-k of 50).
+
+    Attributes:
+        max_new_tokens: None for a default that fits the model.
+    """
+
+    max_new_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise BadInput(f"--max-new-tokens {self.max_new_tokens}: must be at least 1")
+        if self.temperature is not None and not (0 < self.temperature < math.inf):
+            raise BadInput(f"--temperature {self.temperature}: must be above 0; leave it out for greedy decoding")
+        if self.top_k is not None and self.top_k < 1:
+            raise BadInput(f"--top-k {self.top_k}: must be at least 1; leave it out to keep every token")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise BadInput(f"--top-p {self.top_p}: must be in (0, 1]; leave it out to keep every token")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise BadInput(f"--min-p {self.min_p}: must be in [0, 1]; leave it out to keep every token")
+
+    @property
+    def samples(self) -> bool:
+        return any(value is not None for value in (self.temperature, self.top_k, self.top_p, self.min_p))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `stochroute generate`.
+
+    Attributes:
+        prompts: in order; empty for the embedded model's own.
+        paths: how many paths a prompt, None when `replay` names them.
+        replay: path ids to walk.
+        seed: None to have one drawn.
+        model: a folder or a Hub name, None for the embedded model.
+        routing: a saved routing's folder, None when `noise` describes one.
+        batch: rows computed at once.
+        output: file of rows, None for standard output.
+    """
+
+    prompts: list[str]
+    paths: int | None
+    replay: list[int]
+    seed: int | None
+    model: str | None
+    routing: str | None
+    noise: Noise
+    decoding: Decoding
+    chat: bool
+    json: bool
+    output: str | None
+    resume: bool
+    check_replay: bool
+    batch: int
+    device: str
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Checks all that can be known without a model; BadInput names the argument and the remedy."""
+        if self.replay and self.paths is not None:
+            raise BadInput(f"--paths {self.paths} has no effect beside --replay: leave one of them out")
+        if self.replay and self.seed is not None:
+            raise BadInput(f"--seed {self.seed} has no effect beside --replay: leave one of them out")
+        if self.paths is not None and not 1 <= self.paths < 1 << 32:
+            raise BadInput(f"--paths {self.paths}: must be at least 1 and below 2³²")
+        if self.seed is not None:
+            try:
+                check_seed(self.seed)
+            except ValueError as error:
+                raise BadInput(f"--{error}") from error
+        if self.batch < 1:
+            raise BadInput(f"--batch {self.batch}: must be at least 1")
+        if self.dtype not in DTYPES:
+            raise BadInput(f"--dtype {self.dtype}: choose one of {', '.join(DTYPES)}")
+        if self.resume and self.output is None:
+            raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
+        if self.model is not None and not self.prompts:
+            raise BadInput(f"--model {self.model}: there is no prompt; write one, or name a --prompts-file")
+        if self.routing is None:
+            self.noise.config()
+        elif self.noise.given():
+            raise BadInput(
+                f"{self.noise.given()[0]} has no effect beside --routing {self.routing}: leave one of them out"
+            )
+        elif not Path(self.routing).is_dir():
+            raise BadInput(f"--routing {self.routing}: no such folder; name one that save_pretrained has written")
+
+
+def parse_replay(texts: list[str]) -> list[int]:
+    """The path ids that --replay names; BadInput for one that is none, or that comes twice."""
+    ids: list[int] = []
+    for text in texts:
+        try:
+            ids.append(parse_path(text))
+        except ValueError as error:
+            raise BadInput(f"--replay {text}: {error}; copy it from an earlier result") from error
+        if ids[-1] in ids[:-1]:
+            raise BadInput(f"--replay {text}: is named twice; name it once")
+    return ids
+
+
+def _choice(option: str, value: str, choices: tuple[Any, ...]) -> str:
+    if value not in choices:
+        raise BadInput(f"{option} {value}: choose one of {', '.join(choices)}")
+    return value
+
+
+def _number(option: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise BadInput(f"{option} {value}: must be finite and at least 0; 0 is the original model")
+    return value
+
+
+def _strength(text: str) -> float | tuple[float, ...]:
+    try:
+        first, *others = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadInput(f"--strength {text}: no number; write 0.1, or one for each layer: 0.1,0.2") from error
+    for value in (first, *others):
+        _number("--strength", value)
+    return (first, *others) if others else first
+
+
+def _layers(text: str) -> Layers:
+    if text in get_args(LayerRange):
+        return cast(LayerRange, text)
+    try:
+        return tuple(sorted({index for part in text.split(",") for index in _indices(part)}))
+    except ValueError as error:
+        ranges = ", ".join(get_args(LayerRange))
+        raise BadInput(f"--layers {text}: write {ranges}, or layer numbers such as 0,3 or 2-5") from error
+
+
+def _indices(part: str) -> range:
+    first, dash, last = part.strip().partition("-")
+    start, end = int(first), int(last) if dash else int(first)
+    if end < start:
+        raise ValueError(f"{part} runs backwards")
+    return range(start, end + 1)
+
+
+def _hold(text: str) -> Hold:
+    if text == "sequence":
+        return "sequence"
+    if not text.isdecimal() or int(text) < 1:
+        raise BadInput(f"--hold {text}: write a number of tokens of at least 1, or sequence")
+    return int(text)
