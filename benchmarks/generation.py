@@ -54,7 +54,9 @@ def write_texts(arm: str, routed: sr.RoutedModel, sample: bool) -> torch.Tensor:
     if sample:
         settings["top_k"] = 0
     if arm == "routed":
-        return routed.generate(input_ids=ids, attention_mask=torch.ones_like(ids), paths=PATHS, seed=7, **settings).sequences
+        return routed.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), paths=PATHS, seed=7, **settings
+        ).sequences
     if sample:
         mask = torch.ones_like(ids)
         return routed.model.generate(input_ids=ids, attention_mask=mask, num_return_sequences=PATHS, **settings)

@@ -83,20 +83,33 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
         with self.follow(paths, start):
             return self.model(*args, **kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **push_arguments: Any) -> None:
-        """Writes the routing (not the model) as routing.json and routing.safetensors, each atomically.
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        push_to_hub: bool = False,
+        max_shard_size: int | str | None = None,
+        **push_arguments: Any,
+    ) -> None:
+        """Writes the routing (not the model) as routing.json and routing.safetensors, both or neither.
 
         Args:
             save_directory: the folder, made where it is missing.
-            **push_arguments: `push_to_hub=True` and what transformers' push_to_hub takes.
+            push_to_hub: whether to push the routing to the hub as well, under `repo_id=` or the folder's name.
+            max_shard_size: taken because transformers' push_to_hub passes it; a routing is a single file.
+            **push_arguments: what transformers' push_to_hub takes.
 
         Raises:
-            OSError: the folder cannot be written; nothing is left half-written.
+            OSError: the folder cannot be written; an earlier routing in it stays.
+            TypeError: arguments of push_to_hub come without it.
         """
+        if push_arguments and not push_to_hub:
+            raise TypeError(
+                f"save_pretrained got {', '.join(push_arguments)}, which has no effect: set push_to_hub=True"
+            )
         folder = Path(save_directory)
-        push = push_arguments.pop("push_to_hub", False)
         write_routing(folder, self.config, self.noise_parameters(), self.model)
-        if push:
+        if push_to_hub:
             self.push_to_hub(push_arguments.pop("repo_id", folder.name), **push_arguments)
 
     @classmethod

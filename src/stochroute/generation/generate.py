@@ -38,8 +38,8 @@ def generate(
 ) -> RoutedOutput:
     """See `stochroute.routed.RoutedModel.generate`; `arguments` are those of transformers' generate."""
     call = _Call(routed, inputs, paths, seed, rows_at_once, arguments)
-    chunks = [call.write(call.rows_between(i, i + call.rows_at_once)) for i in range(0, call.total, call.rows_at_once)]
-    return call.collect(chunks)
+    rows, most = range(len(call.rows.paths)), call.rows_at_once
+    return call.collect([call.write(rows[first : first + most]) for first in range(0, len(rows), most)])
 
 
 class _Call:
@@ -71,9 +71,7 @@ class _Call:
         if self.settings.pad_token_id is None:
             self.settings.pad_token_id = eos[0] if eos else 0
         self.rows: Rows = read_rows(paths, seed, len(self.prompts.lengths))
-        self.total = len(self.rows.paths)
-        counts = [self.rows.prompt_index.count(p) for p in range(len(self.prompts.lengths))]
-        if self.beams > 1 and max(counts) > 1:
+        if self.beams > 1 and self.rows.most_for_one_prompt > 1:
             raise ValueError(f"num_beams={self.beams} searches along one path a prompt: pass paths=1")
         kinds_on = any((routed.structural, routed.attention, routed.experts))
         check_difference(self.rows, routed.silent, kinds_on, self.samples)
@@ -107,10 +105,6 @@ class _Call:
             and not any(isinstance(value, Tensor) for value in self.extra.values())
             and can_be_shared(self.model)
         )
-
-    def rows_between(self, first: int, end: int) -> range:
-        """The rows of one chunk."""
-        return range(first, min(end, self.total))
 
     def write(self, chunk: range) -> Any:
         """transformers' output for one chunk of rows."""

@@ -1,6 +1,7 @@
 """What a call of `generate` asks for, checked before anything is computed."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,11 @@ class Rows:
     prompt_index: list[int]
     seed: int | None
     expected: dict[int, Receipt]
+
+    @property
+    def most_for_one_prompt(self) -> int:
+        """The largest number of rows that continue the same prompt."""
+        return max(Counter(self.prompt_index).values())
 
 
 def pick_inputs(inputs: Tensor | None, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
@@ -172,7 +178,7 @@ def check_difference(rows: Rows, silent: bool, kinds_on: bool, samples: bool) ->
         ValueError: no kind of noise is on at all and nothing is sampled. Where the strengths are 0 it is a
             NoDifference warning, so that a sweep may begin at 0.
     """
-    most = max(rows.prompt_index.count(p) for p in set(rows.prompt_index))
+    most = rows.most_for_one_prompt
     if most < 2 or samples or not silent:
         return
     if not kinds_on:
