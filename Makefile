@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --strength 0.6 --hold 1 --check-replay </dev/null
+	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --check-replay </dev/null
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

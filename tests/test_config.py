@@ -7,7 +7,7 @@ import math
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import stochroute as sr
@@ -18,9 +18,6 @@ from stochroute.config import (
     layer_indices,
     layer_strengths,
 )
-
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
 
 KINDS = {"structural": sr.Structural, "attention": sr.Attention, "experts": sr.Experts}
 NO_INTEGERS = [0, -1, 1.0, 2.5, True, False, "1", "all", None, (1,)]

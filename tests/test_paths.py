@@ -6,15 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import stochroute as sr
 from stochroute.noise import Kind, philox4x32
 from stochroute.paths import check_seed, draw_seed, parse_paths
-
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
 
 WORD = 0xFFFFFFFF
 IDS = st.integers(0, 2**64 - 1)

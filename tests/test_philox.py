@@ -2,13 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import stochroute as sr
-
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
 
 WORDS = st.integers(0, 2**32 - 1)
 COUNTERS = st.lists(WORDS, min_size=4, max_size=4)

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from transformers import GenerationConfig
@@ -15,9 +15,6 @@ from transformers import GenerationConfig
 import stochroute as sr
 from families import FAMILIES
 from stochroute.generation.receipts import Receipt, ReplayMismatch, fingerprint, routing_hash
-
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
 
 IDS = torch.tensor([[3, 14, 15, 92, 65, 35]])
 FIELDS = [f.name for f in dataclasses.fields(Receipt)]

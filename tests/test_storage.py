@@ -1,123 +1,18 @@
-"""A routing on disk: the same bits after save and load, never half-written, and refused with a reason when it does
-not fit."""
+"""A routing on disk or on the hub: the same bits after save and load, refused with a reason where it does not fit."""
 
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
 
 import stochroute as sr
 from families import FAMILIES
-from stochroute.config import Schedule, UnknownConfigKeys
+from routing_folders import CONFIGS, FILES, contents, every_config, learn, llama, refused, rewrite, traces_of, walk
+from stochroute.config import UnknownConfigKeys
 from stochroute.storage import CONFIG_FILE, PARAMETER_FILE
-
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
-
-IDS = torch.tensor([[3, 14, 15, 92, 65, 35], [8, 9, 79, 32, 38, 46]])
-PATHS = [7, 2**64 - 1]
-FILES = {CONFIG_FILE, PARAMETER_FILE}
-
-STRUCTURAL = {
-    "independent": sr.Structural(form="independent", layers="all", strength=[0.1, 0.2, 0.3], hold=4),
-    "latent": sr.Structural(form="latent", rank=5, layers=[0, 2], schedule=Schedule("linear", 9)),
-    "everywhere": sr.Structural(layers="all"),
-}
-CONFIGS = {
-    "default": sr.RoutingConfig(),
-    "independent": sr.RoutingConfig(structural=STRUCTURAL["independent"]),
-    "latent": sr.RoutingConfig(structural=STRUCTURAL["latent"]),
-    "attention": sr.RoutingConfig(structural=None, attention=sr.Attention(strength=0.7), span="all"),
-    "both": sr.RoutingConfig(
-        structural=STRUCTURAL["everywhere"], attention=sr.Attention(layers=[1], distribution="uniform")
-    ),
-    "nothing": sr.RoutingConfig(structural=None),
-}
-every_config = pytest.mark.parametrize("name", CONFIGS)
-
-
-def llama(**settings: int) -> nn.Module:
-    """A tiny random Llama in float32; `settings` overrides its config."""
-    if not settings:
-        return FAMILIES["llama"].build(torch.float32)
-    config = FAMILIES["llama"].config()
-    for name, value in settings.items():
-        setattr(config, name, value)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config).eval()
-
-
-def learn(routed: sr.RoutedModel, seed: int = 5) -> None:
-    """Moves every noise parameter, as training would."""
-    stream = torch.Generator().manual_seed(seed)
-    for parameter in routed.noise_parameters().values():
-        parameter.copy_(torch.randn(parameter.shape, generator=stream))
-
-
-@torch.no_grad()
-def walk(routed: sr.RoutedModel) -> Tensor:
-    with routed.follow(PATHS, start=0):
-        return routed.model(input_ids=IDS).logits
-
-
-def traces_of(model: nn.Module) -> dict:
-    """All that a routing could leave behind: the attributes and hooks of every module, and the attention's name."""
-    return {
-        name: (
-            sorted(vars(module)),
-            {key: list(value) for key, value in vars(module).items() if "hook" in key and value},
-            getattr(getattr(module, "config", None), "_attn_implementation", None),
-        )
-        for name, module in model.named_modules()
-    }
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def refused(folder: Path, model: nn.Module, reason: str, error: type[Exception] = ValueError) -> str:
-    """The message with which the routing is refused; the model stays as it was, and routable."""
-    before = traces_of(model)
-    with pytest.raises(error, match=reason) as caught:
-        sr.RoutedModel.from_pretrained(model, folder)
-    assert traces_of(model) == before
-    sr.route(model).detach()
-    return str(caught.value)
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    """A folder with the routing "both", its parameters moved."""
-    routed = sr.route(llama(), CONFIGS["both"])
-    learn(routed)
-    routed.save_pretrained(tmp_path / "routing")
-    return tmp_path / "routing"
-
-
-def rewrite(folder: Path, change: Callable[[dict], object]) -> None:
-    record = json.loads((folder / CONFIG_FILE).read_text())
-    change(record)
-    (folder / CONFIG_FILE).write_text(json.dumps(record))
-
-
-def put_parameters(folder: Path, weights: bytes) -> None:
-    """Replaces the parameters and makes the config agree with them, as a forger would."""
-    (folder / PARAMETER_FILE).write_bytes(weights)
-    rewrite(folder, lambda record: record.update(parameters_sha256=hashlib.sha256(weights).hexdigest()))
-
 
 # --- there and back
 
@@ -190,276 +85,6 @@ def test_saving_leaves_the_model_and_its_parameters_as_they_were(tmp_path):
     assert torch.equal(walk(routed), walked)
 
 
-# --- never half-written
-
-
-@pytest.mark.parametrize("function", ["replace", "fsync"])
-@pytest.mark.parametrize("failing", [0, 1], ids=["first", "second"])
-@pytest.mark.parametrize(
-    "interrupt", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "interrupted"]
-)
-def test_a_failing_write_leaves_the_earlier_routing_and_no_other_file(saved, monkeypatch, function, failing, interrupt):
-    before = contents(saved)
-    routed = sr.route(llama(), CONFIGS["latent"])
-    learn(routed, seed=6)
-    real, calls = getattr(os, function), []
-
-    def fail_once(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == failing + 1:
-            raise interrupt
-        return real(*args, **kwargs)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, function, fail_once)
-        with pytest.raises(type(interrupt)):
-            routed.save_pretrained(saved)
-    assert len(calls) > failing
-    assert contents(saved) == before
-    assert sr.RoutedModel.from_pretrained(llama(), saved).config == CONFIGS["both"]
-
-
-@pytest.mark.parametrize("failing", [0, 1], ids=["first", "second"])
-def test_a_failing_first_save_leaves_nothing_that_could_pass_for_a_routing(tmp_path, monkeypatch, failing):
-    real, calls = os.replace, []
-
-    def fail_once(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == failing + 1:
-            raise OSError(28, "No space left on device")
-        return real(*args, **kwargs)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", fail_once)
-        with pytest.raises(OSError, match="No space left"):
-            sr.route(llama()).save_pretrained(tmp_path / "new")
-    assert CONFIG_FILE not in contents(tmp_path / "new")
-    assert not [name for name in contents(tmp_path / "new") if name.startswith(".")]
-
-
-def test_a_file_in_the_folder_s_place_is_an_error_and_stays(tmp_path):
-    (tmp_path / "taken").write_text("mine")
-    for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
-        with pytest.raises(OSError, match="taken"):
-            sr.route(llama()).save_pretrained(folder)
-    assert contents(tmp_path) == {"taken": b"mine"}
-
-
-def test_a_folder_in_a_file_s_place_is_an_error_and_leaves_no_other_file(tmp_path):
-    for name in FILES:
-        folder = tmp_path / name.replace(".", "-")
-        (folder / name).mkdir(parents=True)
-        with pytest.raises(OSError, match=name):
-            sr.route(llama()).save_pretrained(folder)
-        assert not [p for p in folder.iterdir() if p.name.startswith(".")]
-
-
-def test_an_unwritable_folder_is_an_error_and_the_earlier_routing_stays(saved, monkeypatch):
-    def unwritable(*arguments, **options):
-        raise PermissionError(13, "Permission denied")  # root may write anywhere, so the refusal is played
-
-    before = contents(saved)
-    with monkeypatch.context() as patched:
-        patched.setattr(tempfile, "mkdtemp", unwritable)
-        with pytest.raises(PermissionError):
-            sr.route(llama(), CONFIGS["latent"]).save_pretrained(saved)
-    assert contents(saved) == before
-    if Path("/proc/self").exists():  # a file system that refuses even root
-        with pytest.raises(OSError, match="proc"):
-            sr.route(llama()).save_pretrained("/proc/routing")
-
-
-def test_a_model_whose_routing_could_not_be_saved_still_walks(tmp_path):
-    routed = sr.route(llama())
-    before = walk(routed)
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(OSError, match="taken"):
-        routed.save_pretrained(tmp_path / "taken")
-    assert torch.equal(walk(routed), before)
-
-
-# --- corrupt files
-
-
-@cache
-def good_files() -> tuple[bytes, bytes]:
-    """config and parameters of the small routing that the corruption tests damage."""
-    with tempfile.TemporaryDirectory() as folder:
-        routed = sr.route(llama(), CONFIGS["latent"])
-        learn(routed)
-        routed.save_pretrained(folder)
-        routed.detach()
-        return (Path(folder) / CONFIG_FILE).read_bytes(), (Path(folder) / PARAMETER_FILE).read_bytes()
-
-
-@cache
-def shared_llama() -> nn.Module:
-    return llama()
-
-
-def put(folder: Path, config: bytes, parameters: bytes) -> Path:
-    (folder / CONFIG_FILE).write_bytes(config)
-    (folder / PARAMETER_FILE).write_bytes(parameters)
-    return folder
-
-
-on_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@on_one_folder
-@given(place=st.integers(0, 2**32), flip=st.integers(1, 255))
-@example(place=0, flip=1)
-@example(place=-1, flip=128)
-def test_any_flipped_byte_of_the_parameters_is_refused(tmp_path, place, flip):
-    config, parameters = good_files()
-    damaged = bytearray(parameters)
-    damaged[place % len(damaged)] ^= flip
-    refused(put(tmp_path, config, bytes(damaged)), shared_llama(), f"{PARAMETER_FILE} is truncated, corrupt")
-
-
-@on_one_folder
-@given(length=st.integers(0, 2**32))
-@example(length=0)
-@example(length=7)
-def test_any_truncation_of_the_parameters_is_refused(tmp_path, length):
-    config, parameters = good_files()
-    damaged = parameters[: length % len(parameters)]
-    refused(put(tmp_path, config, damaged), shared_llama(), f"{PARAMETER_FILE} is truncated, corrupt")
-
-
-@on_one_folder
-@given(extra=st.binary(min_size=1, max_size=20))
-def test_anything_appended_to_the_parameters_is_refused(tmp_path, extra):
-    config, parameters = good_files()
-    refused(put(tmp_path, config, parameters + extra), shared_llama(), f"{PARAMETER_FILE} is truncated, corrupt")
-
-
-@on_one_folder
-@given(length=st.integers(0, 2**32))
-def test_any_truncation_of_the_config_is_refused(tmp_path, length):
-    config, parameters = good_files()
-    damaged = config[: length % (len(config) - 2)]  # without the closing brace and the line's end
-    refused(put(tmp_path, damaged, parameters), shared_llama(), f"{CONFIG_FILE} is corrupt")
-
-
-@pytest.mark.filterwarnings("ignore::stochroute.config.UnknownConfigKeys")  # the flipped byte was the version's
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 2**32), byte=st.integers(0, 255))
-def test_any_other_byte_in_the_config_gives_a_valid_routing_or_a_value_error(tmp_path, place, byte):
-    config, parameters = good_files()
-    damaged = bytearray(config)
-    damaged[place % len(damaged)] = byte
-    model = shared_llama()
-    before = traces_of(model)
-    try:
-        routed = sr.RoutedModel.from_pretrained(model, put(tmp_path, bytes(damaged), parameters))
-    except ValueError as error:
-        assert str(error)  # noqa: PT017
-    else:
-        routed.detach()
-    assert traces_of(model) == before
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{",
-        b"null",
-        b"[]",
-        b"3",
-        b'"routing"',
-        b"{}",
-        b"\xff\xfe{",
-        b"\x80",
-        b'{"noise_version": 1}',
-        b"\x00" * 40,
-    ],
-    ids=repr,
-)
-def test_a_config_that_is_no_routing_is_refused_by_file_with_the_remedy(saved, text):
-    (saved / CONFIG_FILE).write_bytes(text)
-    assert "save the routing again" in refused(saved, llama(), f"{CONFIG_FILE} is corrupt")
-
-
-@pytest.mark.parametrize("key", ["noise_version", "model", "parameters_sha256", "routing"])
-def test_a_config_that_lacks_a_key_is_refused_by_that_key(saved, key):
-    rewrite(saved, lambda record: record.pop(key))
-    assert key in refused(saved, llama(), f"{CONFIG_FILE} is corrupt")
-
-
-@pytest.mark.parametrize(
-    ("key", "reason"),
-    [
-        ("model", f"{CONFIG_FILE} is corrupt|another model"),
-        ("parameters_sha256", f"{CONFIG_FILE} is corrupt|truncated, corrupt or of another routing"),
-        ("routing", "JSON object"),
-        ("noise_version", f"{CONFIG_FILE} is corrupt|noise version"),
-    ],
-)
-@pytest.mark.parametrize("value", [None, [], 5, "text"], ids=repr)
-def test_a_config_with_a_value_of_the_wrong_type_is_refused(saved, key, reason, value):
-    rewrite(saved, lambda record: record.update({key: value}))
-    refused(saved, llama(), reason)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda routing: routing["structural"].update(strength=-1), "strength"),
-        (lambda routing: routing["structural"].update(layers=[0, 99]), r"names \[99\]"),
-        (lambda routing: routing["structural"].update(strenght=1), "did you mean 'strength'"),
-        (lambda routing: routing["attention"].update(distribution="cauchy"), "distribution"),
-        (lambda routing: routing.update(format_version=0), "format_version"),
-        (lambda routing: routing.update(experts={}), "llama"),
-    ],
-)
-def test_a_routing_whose_config_is_invalid_or_impossible_here_is_refused(saved, change, reason):
-    rewrite(saved, lambda record: change(record["routing"]))
-    refused(saved, llama(), reason)
-
-
-@pytest.mark.parametrize(
-    "weights",
-    [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"not safetensors at all", id="text"),
-        pytest.param(b"\xff" * 64, id="a header of 2⁶⁴ bytes"),
-        pytest.param((8).to_bytes(8, "little") + b"{broken}", id="a broken header"),
-        pytest.param(b"\x80\x04\x95" + b"." * 64, id="a pickle"),
-    ],
-)
-def test_parameters_that_are_no_safetensors_are_refused_even_when_the_hash_agrees(saved, weights):
-    put_parameters(saved, weights)
-    assert "save the routing again" in refused(saved, llama(), f"{PARAMETER_FILE} is corrupt")
-
-
-def test_foreign_safetensors_are_refused_by_the_hash(saved):
-    (saved / PARAMETER_FILE).write_bytes(save({"weight": torch.zeros(3)}))
-    refused(saved, llama(), "of another routing")
-
-
-def missing(parameters: dict[str, Tensor]) -> None:
-    del parameters["structural.mu"]
-
-
-def added(parameters: dict[str, Tensor]) -> None:
-    parameters["structural.nu"] = torch.zeros(2)
-
-
-def misshapen(parameters: dict[str, Tensor]) -> None:
-    parameters["structural.sigma"] = parameters["structural.sigma"][:, :-1].contiguous()
-
-
-@pytest.mark.parametrize("change", [missing, added, misshapen, dict.clear])
-def test_parameters_that_do_not_fit_are_refused_with_both_sides_named(saved, change):
-    parameters = load_file(saved / PARAMETER_FILE)
-    change(parameters)
-    put_parameters(saved, save(parameters))
-    message = refused(saved, llama(), "holds the parameters .* this model needs")
-    assert "structural.sigma" in message
-
-
 # --- other versions
 
 
@@ -530,3 +155,51 @@ def test_a_missing_file_is_named(saved, name):
 def test_an_empty_folder_is_named(tmp_path):
     message = refused(tmp_path, llama(), CONFIG_FILE, FileNotFoundError)
     assert str(tmp_path) in message
+
+
+# --- to the hub
+
+
+@pytest.fixture
+def uploads(monkeypatch) -> list[tuple[str, dict[str, bytes], str | None]]:
+    """(repository, files, message) of every upload: the network is played, from the repository's creation on."""
+    seen = []
+
+    def create_repo(repo_id: str, **options) -> SimpleNamespace:
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload(self, working_dir: str, repo_id: str, files_timestamps: dict, commit_message=None, **options) -> str:
+        seen.append((repo_id, contents(Path(working_dir)), commit_message))
+        return f"https://huggingface.co/{repo_id}"
+
+    card = SimpleNamespace(save=lambda path: Path(path).write_text("card"))
+    monkeypatch.setattr("transformers.utils.hub.hf_api", lambda: SimpleNamespace(create_repo=create_repo))
+    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *arguments, **options: card)
+    monkeypatch.setattr(sr.RoutedModel, "_upload_modified_files", upload)
+    return seen
+
+
+def test_push_to_hub_uploads_the_two_files_of_the_routing(uploads, tmp_path):
+    routed = sr.route(llama(), CONFIGS["both"])
+    learn(routed)
+    routed.save_pretrained(tmp_path)
+    assert routed.push_to_hub("me/x", commit_message="learned") == "https://huggingface.co/me/x"
+    assert uploads == [("me/x", {**contents(tmp_path), "README.md": b"card"}, "learned")]
+    assert set(contents(tmp_path)) == FILES
+
+
+@pytest.mark.parametrize(("named", "repository"), [({"repo_id": "me/x"}, "me/x"), ({}, "folder")])
+def test_saving_with_push_to_hub_uploads_the_routing_that_it_saves(uploads, tmp_path, named, repository):
+    routed = sr.route(llama(), CONFIGS["both"])
+    learn(routed)
+    routed.save_pretrained(tmp_path / "folder", push_to_hub=True, **named)
+    saved = contents(tmp_path / "folder")
+    assert set(saved) == FILES
+    assert uploads == [(repository, {**saved, "README.md": b"card"}, None)]
+
+
+def test_arguments_of_a_push_without_the_push_are_refused_by_name_and_nothing_is_saved(uploads, tmp_path):
+    with pytest.raises(TypeError, match=r"repo_id.* set push_to_hub=True"):
+        sr.route(llama()).save_pretrained(tmp_path / "folder", repo_id="me/x")
+    assert contents(tmp_path) == {}
+    assert uploads == []

@@ -13,8 +13,13 @@ from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import DTYPES, Decoding, Noise, Request, parse_replay
 from stochroute.cli.rows import RowFile
+from stochroute.config import Structural
+from stochroute.embedded import DEFAULT_ROUTING
 from stochroute.paths import draw_seed
 
+_ANY, _EMBEDDED = Structural(), DEFAULT_ROUTING.structural or Structural()
+_STRENGTHS = f"{_ANY.strength}, of the embedded model {_EMBEDDED.strength}"
+_HOLDS = f"{_ANY.hold}, of the embedded model {_EMBEDDED.hold}"
 _NOISE, _TOKENS, _IN_OUT = "Noise inside the model", "Choice of tokens", "Input, output"
 
 
@@ -34,7 +39,8 @@ def generate(
     strength: Annotated[
         str | None,
         typer.Option(
-            help="Size of the noise over that of the activation; or one a layer: 0.1,0.2.", rich_help_panel=_NOISE
+            help=f"Size of the noise over that of the activation; or one a layer: 0.1,0.2. Default: {_STRENGTHS}.",
+            rich_help_panel=_NOISE,
         ),
     ] = None,
     layers: Annotated[
@@ -44,7 +50,8 @@ def generate(
         ),
     ] = None,
     hold: Annotated[
-        str | None, typer.Option(help="Tokens that share one draw, or: sequence.", rich_help_panel=_NOISE)
+        str | None,
+        typer.Option(help=f"Tokens that share one draw, or: sequence. Default: {_HOLDS}.", rich_help_panel=_NOISE),
     ] = None,
     form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
     span: Annotated[str | None, typer.Option(help="generated or all positions.", rich_help_panel=_NOISE)] = None,
