@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,14 @@ def peak_bytes(arm: str, sample: bool) -> int:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def own_peak_bytes() -> int:
+    """Peak resident bytes of this process; Linux carries ru_maxrss over from the parent, so its own mark is read."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5, help="pairs of whole generations (default 5)")
@@ -107,7 +116,7 @@ def main() -> None:
     routed = sr.route(build_model())
     if options.memory_of:
         write_texts(options.memory_of, routed, options.sample)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(own_peak_bytes())
         return
 
     result: dict[str, Any] = {
