@@ -48,7 +48,7 @@ def stories() -> list[tuple[str, str, bool]]:
     inputs = tokenizer(embedded.DEFAULT_PROMPTS[0], return_tensors="pt", return_token_type_ids=False)
     room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
     with torch.no_grad():
-        out = sr.route(model, embedded.DEFAULT_ROUTING).generate(
+        out = sr.route(model).generate(
             **inputs, paths=PATHS, seed=SEED, do_sample=False, max_new_tokens=min(NEW_TOKENS, room)
         )
     texts = tokenizer.batch_decode(out.sequences, skip_special_tokens=True)

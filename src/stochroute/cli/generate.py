@@ -14,12 +14,9 @@ from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import DTYPES, Decoding, Noise, Request, parse_replay
 from stochroute.cli.rows import RowFile
 from stochroute.config import Structural
-from stochroute.embedded import DEFAULT_ROUTING
 from stochroute.paths import draw_seed
 
-_ANY, _EMBEDDED = Structural(), DEFAULT_ROUTING.structural or Structural()
-_STRENGTHS = f"{_ANY.strength}, of the embedded model {_EMBEDDED.strength}"
-_HOLDS = f"{_ANY.hold}, of the embedded model {_EMBEDDED.hold}"
+_DEFAULT = Structural()
 _NOISE, _TOKENS, _IN_OUT = "Noise inside the model", "Choice of tokens", "Input, output"
 
 
@@ -39,7 +36,7 @@ def generate(
     strength: Annotated[
         str | None,
         typer.Option(
-            help=f"Size of the noise over that of the activation; or one a layer: 0.1,0.2. Default: {_STRENGTHS}.",
+            help=f"Size of the noise over that of the activation; or one a layer: 0.1,0.2. Default: {_DEFAULT.strength}.",
             rich_help_panel=_NOISE,
         ),
     ] = None,
@@ -51,7 +48,9 @@ def generate(
     ] = None,
     hold: Annotated[
         str | None,
-        typer.Option(help=f"Tokens that share one draw, or: sequence. Default: {_HOLDS}.", rich_help_panel=_NOISE),
+        typer.Option(
+            help=f"Tokens that share one draw, or: sequence. Default: {_DEFAULT.hold}.", rich_help_panel=_NOISE
+        ),
     ] = None,
     form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
     span: Annotated[str | None, typer.Option(help="generated or all positions.", rich_help_panel=_NOISE)] = None,

@@ -7,7 +7,6 @@ from typing import Any, Literal, cast, get_args
 
 from stochroute.cli.errors import BadInput
 from stochroute.config import Attention, Experts, Form, LayerRange, Layers, RoutingConfig, Span, Structural
-from stochroute.embedded import DEFAULT_ROUTING
 from stochroute.paths import check_seed, parse_path
 
 Hold = int | Literal["sequence"]
@@ -26,13 +25,9 @@ class Noise:
     attention_strength: float | None
     expert_strength: float | None
 
-    def config(self, embedded: bool) -> RoutingConfig:
-        """The routing config: what was given, upon the defaults of the embedded model or of any other.
-
-        Raises ValueError, which names the option that is wrong.
-        """
-        default = DEFAULT_ROUTING if embedded else RoutingConfig()
-        structural = default.structural or Structural()
+    def config(self) -> RoutingConfig:
+        """The routing config; ValueError names the option that is wrong."""
+        structural = Structural()
         if self.form is not None:
             structural = replace(structural, form=cast(Form, _choice("--form", self.form, get_args(Form))))
         if self.strength is not None:
@@ -140,7 +135,7 @@ class Request:
         if self.model is not None and not self.prompts:
             raise BadInput(f"--model {self.model}: there is no prompt; write one, or name a --prompts-file")
         if self.routing is None:
-            self.noise.config(embedded=self.model is None)
+            self.noise.config()
         elif self.noise.given():
             raise BadInput(
                 f"{self.noise.given()[0]} has no effect beside --routing {self.routing}: leave one of them out"

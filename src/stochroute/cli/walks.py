@@ -109,7 +109,7 @@ class Walks:
 def _routed(request: Request, loaded: LoadedModel) -> RoutedModel:
     if request.routing is None:
         with _about(f"--model {loaded.name}"):
-            return route(loaded.model, request.noise.config(loaded.embedded))
+            return route(loaded.model, request.noise.config())
     with _about(f"--routing {request.routing}"):
         return RoutedModel.from_pretrained(loaded.model, request.routing)
 

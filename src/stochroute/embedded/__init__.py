@@ -11,16 +11,11 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
-from stochroute.config import RoutingConfig, Structural
-
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 # Openings that leave the plot open (who, where, what): English story, Chinese story, English dialogue.
 DEFAULT_PROMPTS = ("Once upon a time", "从前", "Two friends met")
-
-# What makes this model's greedy stories differ and hold together: a draw a token, chosen by benchmarks/story_world.py.
-DEFAULT_ROUTING = RoutingConfig(structural=Structural(strength=0.6, hold=1))
 
 
 def load() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
