@@ -36,7 +36,7 @@ def generate(
     strength: Annotated[
         str | None,
         typer.Option(
-            help=f"Size of the noise over that of the activation; or one a layer: 0.1,0.2. Default: {_DEFAULT.strength}.",
+            help=f"Size of the noise over the activation's; or one a layer: 0.1,0.2. Default: {_DEFAULT.strength}.",
             rich_help_panel=_NOISE,
         ),
     ] = None,
