@@ -31,7 +31,11 @@ def traces_of(model) -> dict:
     return {
         name: (
             {key: id(value) for key, value in vars(module).items()},
-            {key: list(value) for key, value in vars(module).items() if "hook" in key and value},
+            {
+                key: list(value)
+                for key, value in vars(module).items()
+                if isinstance(value, dict) and "hook" in key and value
+            },
             getattr(getattr(module, "config", None), "_attn_implementation", None),
         )
         for name, module in model.named_modules()
