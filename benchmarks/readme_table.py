@@ -44,19 +44,21 @@ def generation_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def story_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Coherent and distinct plots, the best setting of each family."""
-    rows = []
-    for prompt, families in result["prompts"].items():
-        (sampler, best), *others = ((family, entry) for family, entry in families.items())
-        for family, entry in others:
-            rows.append((f"stories after “{prompt}”: {family}", sampler, f"{share(entry)} against {share(best)}"))
-    return rows
+    """Coherent and distinct plots after the first prompt, the best setting of each family; the file has the others."""
+    prompt, families = next(iter(result["prompts"].items()))
+    (sampler, best), *others = families.items()
+    return [
+        (f"{result['stories']} stories after “{prompt}”: {family}", sampler, f"{share(entry)} against {share(best)}")
+        for family, entry in others
+    ]
 
 
 def share(entry: dict[str, Any]) -> str:
-    """Distinct coherent plots and coherent stories, in percent, with the setting."""
+    """The setting, with its coherent stories and its distinct coherent plots in percent of all stories."""
     report = entry["report"]
-    return f"{report['distinct_coherent_plots']:.0%} distinct of {report['coherent']:.0%} coherent ({entry['best']})"
+    return (
+        f"{report['coherent']:.0%} coherent, {report['distinct_coherent_plots']:.0%} distinct plots ({entry['best']})"
+    )
 
 
 def main() -> None:
