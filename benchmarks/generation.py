@@ -141,7 +141,7 @@ def main() -> None:
                 "peak_bytes": {arm: peak_bytes(arm, sample) for arm in ARMS},
             }
             print(f"{name}, stock over routed:", result[name], flush=True)
-        print("written:", save("generation", result))
+            print("written:", save("generation", result), flush=True)  # after each, so that a kill loses little
 
 
 if __name__ == "__main__":

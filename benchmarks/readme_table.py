@@ -33,8 +33,8 @@ def generation_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         "sampled": f"transformers' generate, `num_return_sequences={result['paths']}`",
     }
     rows = []
-    for name, rival in rivals.items():
-        arm = result[name]
+    for name in (n for n in rivals if n in result):
+        arm, rival = result[name], rivals[name]
         peak = {key: f"{value / 2**30:.1f} GiB" for key, value in arm["peak_bytes"].items()}
         speed = f"faster by {interval(arm['stock_over_routed'], 1)}; peak {peak['routed']} against {peak['stock']}"
         rows.append((f"{task}, {name}", rival, speed))
