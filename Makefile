@@ -11,6 +11,7 @@ CONSTRAIN := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt
 # Compiling all of torch and transformers takes most of an installation; what is used gets compiled when it is.
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(CONSTRAIN)
 export PYTHONDONTWRITEBYTECODE :=
+BUILT_FROM := pyproject.toml constraints.txt hatch_build.py $(wildcard src/stochroute/compiled/csrc/*)
 
 .PHONY: demo test lint clean
 
@@ -25,18 +26,18 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright
 
-# Stamps inside .venv: a second run is fast, a changed pyproject.toml installs again.
+# Stamps inside .venv: a second run is fast; a changed pyproject.toml or kernel source installs again.
 $(VENV)/created:
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/created
+$(VENV)/installed: $(BUILT_FROM) | $(VENV)/created
 	@echo "Installing stochroute with torch and transformers into $(VENV): a minute or two"
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/created
+$(VENV)/installed-dev: $(BUILT_FROM) | $(VENV)/created
 	@echo "Installing stochroute with the development tools into $(VENV): a minute or two"
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/installed

@@ -13,8 +13,10 @@ from hypothesis import settings
 
 import stochroute as sr
 from generation_runs import config
+from levels import LEVELS
 from matrix import routed_model
 from routing_folders import CONFIGS, learn, llama
+from stochroute import compiled
 from stochroute.noise import DISTRIBUTIONS
 
 torch.set_num_threads(1)
@@ -48,3 +50,10 @@ def span(request) -> str:
 def routed():
     with routed_model("llama", config()) as routed:
         yield routed
+
+
+@pytest.fixture(params=LEVELS)
+def level(request, monkeypatch) -> str:
+    """Every instruction set of the compiled kernels that this processor has."""
+    monkeypatch.setattr(compiled, "level", lambda: compiled.LEVELS.index(request.param))
+    return request.param

@@ -1,6 +1,7 @@
 """Attention routing: softmax((QKᵀ + N)/√d_k) V, against the formula written out once more."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,12 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface
 
 import stochroute as sr
+from attention_inputs import CASES, attention_inputs, with_leaves, written_out
 from families import FAMILIES
 from matrix import PATHS, assert_differ, assert_same, logits_of, padded, random_ids, routed_model, stock_model
-from stochroute.kernels import KERNELS, ScoreNoise, Visibility
-from stochroute.routing.compact_mask import compact_mask, read_compact_mask
+from stochroute.kernels import ATTENTION
 
-BATCH, HEADS, GROUPS, QUERIES, KEYS, WIDTH = 3, 4, 2, 9, 13, 8
 IDS = random_ids(3, 12)
 
 
@@ -21,137 +21,58 @@ def attention_only(strength: float | tuple[float, ...] = 1.0, **settings) -> sr.
     return sr.RoutingConfig(structural=None, attention=sr.Attention(strength=strength, **settings), span="all")
 
 
-def arguments(seed: int = 0, window: int = 0, length: int = QUERIES, dtype=torch.float64, **changes) -> dict:
-    """Random arguments of a kernel; the last `length` of the keys belong to the queries, row 1 is left-padded."""
-    stream = torch.Generator().manual_seed(seed)
-    keys = KEYS - QUERIES + length
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=stream, dtype=torch.float64).to(dtype)
-
-    slots = torch.arange(keys).repeat(BATCH, 1)
-    slots[1, :4] = -1
-    positions = torch.where(slots >= 0, slots - torch.tensor([[0], [4], [0]]), -1)
-    queries = torch.arange(keys - length, keys).repeat(BATCH, 1)
-    rows = sr.noise.attention_row_keys(sr.noise.key_words(PATHS), HEADS, positions[:, -length:].clamp_min(0), 2)
-    amplitude = draw(BATCH, HEADS, length).abs()
-    return {
-        "query": draw(BATCH, HEADS, length, WIDTH),
-        "key": draw(BATCH, GROUPS, keys, WIDTH),
-        "value": draw(BATCH, GROUPS, keys, WIDTH),
-        "visibility": Visibility(slots, queries, torch.tensor(window) if window else no_window(), None),
-        "noise": ScoreNoise(rows, positions, amplitude, "normal"),
-        "scaling": 0.3,
-        "softcap": None,
-        "sinks": None,
-        "dropout": 0.0,
-        **changes,
-    }
-
-
-def no_window() -> torch.Tensor:
-    """The window that the compact mask gives for a causal layer."""
-    return read_compact_mask(compact_mask(1, 2, 2), 2, 2)[0].window
-
-
-def written_out(query, key, value, visibility, noise, scaling, softcap, sinks, dropout) -> torch.Tensor:
-    """The formula in loops over row, head and query: (b, h, q, d), zeros where no key is visible."""
-    out = torch.zeros(*query.shape[:3], value.shape[-1], dtype=torch.float64)
-    window = int(visibility.window)
-    for b in range(query.shape[0]):
-        for h in range(query.shape[1]):
-            group = h // (query.shape[1] // key.shape[1])
-            for q in range(query.shape[2]):
-                slots, own = visibility.key_slots[b], visibility.query_slots[b, q]
-                seen = (slots >= 0) & (slots <= own) & (slots > own - window)
-                if not seen.any():
-                    continue
-                scores = scaling * key[b, group].double() @ query[b, h, q].double()
-                if softcap is not None:
-                    scores = softcap * torch.tanh(scores / softcap)
-                if noise is not None:
-                    row = noise.row_keys[b : b + 1, h : h + 1, q : q + 1]
-                    drawn = sr.noise.attention_noise(row, noise.key_positions[b])
-                    scores = scores + noise.amplitude[b, h, q] * drawn[0, 0, 0].double()
-                scores = scores[seen]
-                if sinks is not None:
-                    scores = torch.cat((scores, sinks[h : h + 1].double()))
-                weights = torch.softmax(scores, 0)[: int(seen.sum())]
-                out[b, h, q] = weights @ value[b, group][seen].double()
-    return out
-
-
-CASES = {
-    "plain": {},
-    "no noise": {"noise": None},
-    "window": {"window": 4},
-    "softcap": {"softcap": 1.5},
-    "sinks": {"sinks": torch.tensor([0.5, -1.0, 2.0, 30.0], dtype=torch.float64)},
-    "own scaling": {"scaling": 2.0},
-    "all of them": {"window": 3, "softcap": 2.0, "sinks": torch.tensor([1.0, 0.0, -3.0, 2.0], dtype=torch.float64)},
-    "large scores": {"scaling": 400.0},
-}
+TORCH_KERNELS = ("blocked", "reference")
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+TWO_QUERIES = 3 * 4 * 13 * 2  # scores of a block that holds two queries of `attention_inputs`
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", TORCH_KERNELS)
 @every_case
-def test_every_kernel_computes_the_formula(kernel, case, monkeypatch):
-    monkeypatch.setattr("stochroute.kernels.blocked.BLOCK_ELEMENTS", BATCH * HEADS * KEYS * 2)  # two queries a block
-    given = arguments(**case)
-    assert_same(KERNELS[kernel](**given), written_out(**given))
+def test_every_torch_kernel_computes_the_formula(kernel, case, monkeypatch):
+    monkeypatch.setattr("stochroute.kernels.blocked.BLOCK_ELEMENTS", TWO_QUERIES)
+    given = attention_inputs(**case)
+    assert_same(ATTENTION[kernel](given), written_out(given))
 
 
 @every_case
 def test_the_blocked_kernel_has_the_gradients_of_the_reference(case, monkeypatch):
-    monkeypatch.setattr("stochroute.kernels.blocked.BLOCK_ELEMENTS", BATCH * HEADS * KEYS * 2)
-    found = {}
-    for kernel in KERNELS:
-        given = arguments(**case)
-        leaves = [given["query"], given["key"], given["value"]]
-        leaves += [given["noise"].amplitude] if given["noise"] else []
-        leaves += [given["sinks"].clone()] if given["sinks"] is not None else []
-        for leaf in leaves:
-            leaf.requires_grad_(True)
-        if given["sinks"] is not None:
-            given["sinks"] = leaves[-1]
-        KERNELS[kernel](**given).square().sum().backward()
-        found[kernel] = torch.cat([leaf.grad.flatten() for leaf in leaves])
-    assert_same(found["blocked"], found["reference"])
+    monkeypatch.setattr("stochroute.kernels.blocked.BLOCK_ELEMENTS", TWO_QUERIES)
+    given, leaves = with_leaves(attention_inputs(**case), torch.float64)
+    found = []
+    for kernel in TORCH_KERNELS:
+        out = ATTENTION[kernel](given)
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(out.square().sum(), leaves)]))
+    assert_same(found[0], found[1])
 
 
 def test_bfloat16_queries_are_softmaxed_in_float32():
-    given = arguments(dtype=torch.bfloat16)
-    exact = written_out(**given)
-    out = KERNELS["blocked"](**given)
+    given = attention_inputs(dtype=torch.bfloat16)
+    out = ATTENTION["blocked"](given)
     assert out.dtype == torch.bfloat16
-    assert_same(out.double(), exact, 2e-2)
+    assert_same(out.double(), written_out(given), 2e-2)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", TORCH_KERNELS)
 def test_a_query_that_sees_no_key_gives_zeros_and_finite_gradients(kernel):
-    given = arguments()
-    given["visibility"].key_slots[1] = -1
-    for name in ("query", "key", "value"):
-        given[name].requires_grad_(True)
-    out = KERNELS[kernel](**given)
+    given, leaves = with_leaves(attention_inputs())
+    given.visibility.key_slots[1] = -1
+    out = ATTENTION[kernel](given)
     assert (out[1] == 0).all()
     assert (out[0] != 0).any()
-    out.sum().backward()
-    for name in ("query", "key", "value"):
-        assert given[name].grad.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(out.sum(), leaves))
 
 
 class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that any operation makes."""
+    """Notes the number of elements, and of bytes, of the largest tensor that any operation makes."""
 
-    elements = 0
+    elements = bytes = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else [out]:
             if isinstance(tensor, torch.Tensor):
                 self.elements = max(self.elements, tensor.numel())
+                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
         return out
 
 
@@ -165,15 +86,13 @@ def test_the_blocked_kernel_never_holds_queries_by_keys_in_forward_or_backward(m
         saved = max(saved, tensor.numel())
         return tensor
 
-    for kernel in KERNELS:
-        given = arguments(length=length)
-        for name in ("query", "key", "value"):
-            given[name].requires_grad_(True)
+    for kernel in TORCH_KERNELS:
+        given, leaves = with_leaves(attention_inputs(length, length))
         saved = 0
         with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            KERNELS[kernel](**given).sum().backward()
+            torch.autograd.grad(ATTENTION[kernel](given).sum(), leaves)
         sizes[kernel] = largest.elements, saved
-    inputs = BATCH * HEADS * (length + KEYS) * WIDTH
+    inputs = given.query.numel()
     assert max(sizes["blocked"]) <= max(inputs, limit)
     assert max(sizes["reference"]) > 10 * max(inputs, limit)  # the measure sees what it should
 
@@ -193,7 +112,7 @@ def test_a_routed_model_never_holds_queries_by_keys_under_padding_and_windows(mo
 def test_the_reference_kernel_and_the_blocked_one_give_one_model(family):
     ids, mask = padded(IDS, [12, 5, 9], 12)
     logits = []
-    for kernel in KERNELS:
+    for kernel in TORCH_KERNELS:
         with routed_model(family, attention_only(), attention_kernel=kernel) as routed, routed.follow(PATHS):
             logits.append(logits_of(routed.model, ids, mask))
     assert_same(logits[0][mask.bool()], logits[1][mask.bool()])
@@ -242,9 +161,9 @@ def test_strength_is_the_standard_deviation_in_nats_whatever_the_models_scaling(
 
 def test_softcap_is_applied_before_the_noise_so_that_strength_stays_in_nats():
     """A cap after the noise would shrink it; gemma2's cap of 5 with scores beyond it would show."""
-    given = arguments(softcap=0.01, scaling=1.0)
-    noise_only = written_out(**{**given, "query": torch.zeros_like(given["query"]), "softcap": None})
-    assert_same(KERNELS["blocked"](**given), noise_only, 0.05)
+    given = attention_inputs(softcap=0.01, scaling=1.0)
+    noise_only = written_out(replace(given, query=torch.zeros_like(given.query), softcap=None))
+    assert_same(ATTENTION["blocked"](given), noise_only, 0.05)
 
 
 @torch.no_grad()

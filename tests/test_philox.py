@@ -1,11 +1,17 @@
 """Philox4x32-10 against its published vectors and against a second implementation in plain Python integers."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import stochroute as sr
+from levels import LEVELS
+from stochroute import compiled
+from stochroute.compiled.philox import philox_grid
+from stochroute.noise.philox import philox_words
 
 WORDS = st.integers(0, 2**32 - 1)
 COUNTERS = st.lists(WORDS, min_size=4, max_size=4)
@@ -104,3 +110,23 @@ def test_another_dtype_than_int64_is_refused(dtype):
     for name, tensor in wide.items():
         with pytest.raises(ValueError, match=f"must be int64, got .*{dtype}"):
             sr.noise.philox4x32(**{**wide, name: tensor.to(dtype)})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@given(data=st.data())
+def test_the_compiled_grid_has_the_words_of_the_reference(level, data):
+    """Counters and keys of any shapes that broadcast, sliced and expanded ones among them."""
+    shape = data.draw(st.lists(st.integers(1, 5), min_size=0, max_size=6))
+    if data.draw(st.booleans()) and shape:
+        shape[-1] = 37  # more than two vectors
+    stream = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
+    grid = []
+    for _ in range(6):
+        keep = data.draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
+        own = [n if kept else 1 for n, kept in zip(shape, keep, strict=True)]
+        words = torch.randint(0, 2**32, (*own, 2), generator=stream)[..., 1]  # strided
+        grid.append(words)
+    with mock.patch.object(compiled, "level", return_value=compiled.LEVELS.index(level)):
+        found = philox_grid(tuple(grid))
+    expected = torch.stack(torch.broadcast_tensors(*philox_words(tuple(grid[:4]), tuple(grid[4:]))), dim=-1)
+    assert torch.equal(found, expected.expand(found.shape))

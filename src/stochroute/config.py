@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 FORMAT_VERSION = 1
+MAX_DISTANCE_BUCKETS = 32
 
 LayerRange = Literal["all", "upper_third", "middle_third", "lower_third"]
 Layers = LayerRange | tuple[int, ...]
@@ -125,11 +126,25 @@ class Attention(_Kind):
         hold: number of consecutive *query* positions that share a draw, or "sequence".
         distribution: "normal", "uniform" or "rademacher".
         schedule: how strength changes with the query's position.
+        distance_buckets: None, or the number n of ranges of the distance from query to key (0, 1 – 2, 3 – 6, …, each
+            twice as long as the one before, the last without end) with a learnable mean and σ each. A mean over all
+            distances is not offered: softmax would not see it.
     """
 
     strength: Strength = 0.5
     layers: Layers = "all"
     hold: Hold = 1
+    distance_buckets: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distance_buckets is not None:
+            _check_positive_int("distance_buckets", self.distance_buckets, "give the number of ranges, or None")
+            if not 2 <= self.distance_buckets <= MAX_DISTANCE_BUCKETS:
+                raise ValueError(
+                    f"distance_buckets={self.distance_buckets} must be in 2 … {MAX_DISTANCE_BUCKETS}: the last of "
+                    f"{MAX_DISTANCE_BUCKETS} begins at a distance of 2 billion tokens"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,7 @@ def route(
     config: RoutingConfig | None = None,
     *,
     sites: Mapping[int, str] | None = None,
-    attention_kernel: str = "blocked",
+    attention_kernel: str = "auto",
 ) -> RoutedModel:
     """Gives the model paths.
 
@@ -156,7 +156,8 @@ def route(
         config: None takes structural noise, one draw a path shared by the upper third of the layers.
         sites: layer index -> name of the module whose output structural noise is added to, where the rule that
             finds feed-forward blocks does not know the architecture.
-        attention_kernel: "blocked", or "reference" to check it against.
+        attention_kernel: "auto" takes the fastest that runs on the device and dtype, see `explain`; "fused" (compiled
+            for CPUs, Triton for CUDA), "blocked" (torch) and "reference" (the formula written out) name one.
 
     Raises:
         ValueError: the model cannot be routed (unknown architecture, no or several candidates for a site,

@@ -1,16 +1,29 @@
-"""Attention with noise on its scores: several implementations of one function."""
+"""Noise where it meets the model's numbers: attention with noise on its scores, structural noise on states."""
 
-from stochroute.kernels.blocked import blocked_attention
-from stochroute.kernels.reference import reference_attention
-from stochroute.kernels.scores import AttentionKernel, ScoreNoise, Visibility
-
-KERNELS: dict[str, AttentionKernel] = {"blocked": blocked_attention, "reference": reference_attention}
+from stochroute.kernels.dispatch import (
+    ATTENTION,
+    AUTOMATIC,
+    Choice,
+    add_structural_noise,
+    attend,
+    choose_attention,
+    choose_structural,
+)
+from stochroute.kernels.feed_forward import FeedForwardNoise, add_unit_noise
+from stochroute.kernels.scores import AttentionInputs, DistanceBuckets, ScoreNoise, Visibility
 
 __all__ = [
-    "KERNELS",
-    "AttentionKernel",
+    "ATTENTION",
+    "AUTOMATIC",
+    "AttentionInputs",
+    "Choice",
+    "DistanceBuckets",
+    "FeedForwardNoise",
     "ScoreNoise",
     "Visibility",
-    "blocked_attention",
-    "reference_attention",
+    "add_structural_noise",
+    "add_unit_noise",
+    "attend",
+    "choose_attention",
+    "choose_structural",
 ]

@@ -3,37 +3,25 @@
 import torch
 from torch import Tensor
 
-from stochroute.kernels.scores import ScoreNoise, Visibility, score_dtype
+from stochroute.kernels.scores import AttentionInputs, score_dtype
 
 
-def reference_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    visibility: Visibility,
-    noise: ScoreNoise | None,
-    scaling: float,
-    softcap: float | None,
-    sinks: Tensor | None,
-    dropout: float,
-) -> Tensor:
-    """See `stochroute.kernels.scores.AttentionKernel`."""
+def reference_attention(inputs: AttentionInputs) -> Tensor:
+    """See `stochroute.kernels.scores.AttentionInputs`."""
+    query, key, value, sinks = inputs.query, inputs.key, inputs.value, inputs.sinks
     batch, heads, length, _ = query.shape
     groups, keys = key.shape[1], key.shape[2]
-    grouped = (
-        batch,
-        groups,
-        heads // groups * length,
-        -1,
-    )  # the query heads of one key head lie side by side
+    # the query heads of one key head lie side by side
+    grouped = (batch, groups, heads // groups * length)
 
-    scores = (query.reshape(grouped) @ key.transpose(-1, -2)).view(batch, heads, length, keys) * scaling
+    scores = query.reshape(*grouped, query.shape[3]) @ key.transpose(-1, -2)
+    scores = scores.view(batch, heads, length, keys) * inputs.scaling
     scores = scores.to(score_dtype(scores.dtype))
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if noise is not None:
-        scores = scores + noise.expand()
-    scores = scores.masked_fill(~visibility.allowed(), -torch.inf)
+    if inputs.softcap is not None:
+        scores = torch.tanh(scores / inputs.softcap) * inputs.softcap
+    if inputs.noise is not None:
+        scores = scores + inputs.noise.expand()
+    scores = scores.masked_fill(~inputs.visibility.allowed(), -torch.inf)
 
     top = scores.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
     total = None
@@ -45,5 +33,5 @@ def reference_attention(
     total = weights.sum(-1, keepdim=True) + (0 if total is None else total)
     # a query that sees no key has total 0 and weights 0: any finite divisor gives it zeros
     weights = weights / total.masked_fill(total == 0, 1.0)
-    weights = torch.nn.functional.dropout(weights, dropout, training=dropout > 0)
-    return (weights.to(value.dtype).view(*grouped[:3], keys) @ value).view(batch, heads, length, -1)
+    weights = torch.nn.functional.dropout(weights, inputs.dropout, training=inputs.dropout > 0)
+    return (weights.to(value.dtype).view(*grouped, keys) @ value).view(batch, heads, length, value.shape[3])

@@ -10,6 +10,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from stochroute.compiled import library
+from stochroute.compiled.philox import philox_grid
 from stochroute.noise.distributions import unit_variance
 from stochroute.noise.philox import WORD, philox_words
 
@@ -46,14 +48,22 @@ _philox_grid = torch.ops.stochroute.philox_grid
 _score_words = torch.ops.stochroute.score_words
 
 
-@torch.library.impl("stochroute::philox_grid", "CompositeExplicitAutograd")
-def _compute_philox_grid(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> Tensor:
+def _philox_grid_in_torch(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> Tensor:
     """Philox words for counters and keys that broadcast: int64 (..., 4).
 
     Opaque to torch.compile on purpose: inductor (torch 2.13, CPU) turns counters made in the graph, such as an
     arange over heads, into index arithmetic and returns other bits.
     """
     return torch.stack(philox_words((c0, c1, c2, c3), (k0, k1)), dim=-1)
+
+
+def _philox_grid_on_cpu(*counters_and_keys: Tensor) -> Tensor:
+    words = None if library() is None else philox_grid(counters_and_keys)
+    return _philox_grid_in_torch(*counters_and_keys) if words is None else words
+
+
+torch.library.impl("stochroute::philox_grid", "CompositeExplicitAutograd", _philox_grid_in_torch)
+torch.library.impl("stochroute::philox_grid", "CPU", _philox_grid_on_cpu)
 
 
 @torch.library.register_fake("stochroute::philox_grid")

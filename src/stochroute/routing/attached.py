@@ -34,7 +34,7 @@ class AttachedRouting(nn.Module):
         model: PreTrainedModel,
         config: RoutingConfig,
         sites: Mapping[int, str] | None = None,
-        attention_kernel: str = "blocked",
+        attention_kernel: str = "auto",
     ):
         super().__init__()
         if any(isinstance(hook, _RoutingMark) for m in model.modules() for hook in m._forward_pre_hooks.values()):
@@ -124,9 +124,6 @@ class AttachedRouting(nn.Module):
         walk = None
         if not self.silent:
             walk = Walk.along(ids, starts, _device_of(self.model))
-            for noise in (self.structural, self.experts):
-                if noise is not None and not noise.silent:
-                    noise.begin_walk(walk)
         with self._context.along(walk):
             yield
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from stochroute.config import Attention, layer_indices, layer_strengths
-from stochroute.kernels import KERNELS, AttentionKernel, ScoreNoise
+from stochroute.kernels import ATTENTION, AUTOMATIC, AttentionInputs, DistanceBuckets, ScoreNoise, attend
 from stochroute.kernels.scores import score_dtype
 from stochroute.noise import attention_row_keys
 from stochroute.routing.compact_mask import compact_mask, read_compact_mask
@@ -29,8 +29,9 @@ _ROW_KEYS = "attention"
 class AttentionNoise(nn.Module):
     """The attention noise of one model.
 
-    Parameters (float32):
-        sigma: (n noised layers, heads), starts at 1; multiplies the strength.
+    Parameters (float32, both multiplied by the strength):
+        sigma: (n noised layers, heads), or with distance buckets (n noised layers, heads, buckets); starts at 1.
+        mean: (n noised layers, heads, buckets), with distance buckets only; starts at 0.
     """
 
     strength: Tensor
@@ -46,15 +47,19 @@ class AttentionNoise(nn.Module):
         kernel: str,
     ):
         super().__init__()
-        if kernel not in KERNELS:
-            raise ValueError(f"attention_kernel={kernel!r} is unknown: choose one of {', '.join(KERNELS)}")
+        if kernel not in (AUTOMATIC, *ATTENTION):
+            known = ", ".join((AUTOMATIC, *ATTENTION))
+            raise ValueError(f"attention_kernel={kernel!r} is unknown: choose one of {known}")
         self.config = config
         self.context = context
-        self.kernel: AttentionKernel = KERNELS[kernel]
+        self.kernel = kernel
         self.layers = layer_indices(config.layers, list(sites), depth)
         strengths = layer_strengths(config.strength, self.layers)
         self.heads = int(model.config.num_attention_heads)
-        self.sigma = nn.Parameter(torch.ones(len(self.layers), self.heads))
+        buckets = () if config.distance_buckets is None else (config.distance_buckets,)
+        self.sigma = nn.Parameter(torch.ones(len(self.layers), self.heads, *buckets))
+        if buckets:
+            self.mean = nn.Parameter(torch.zeros(len(self.layers), self.heads, *buckets))
         self.register_buffer("strength", torch.tensor(strengths), persistent=False)
         self.register_buffer("layer_words", torch.tensor(self.layers, dtype=torch.int64), persistent=False)
         self.silent = not any(strengths)
@@ -71,22 +76,26 @@ class AttentionNoise(nn.Module):
 
     def begin_passage(self, passage: Passage) -> None:
         """Prepares the row keys of all layers in one draw: int64 (n, b, heads, q, 2)."""
-        if self.config.hold == "sequence":
-            blocks = torch.zeros_like(passage.positions)
-        else:
-            blocks = passage.blocks(self.config.hold)
+        blocks = passage.blocks(self.config.hold).expand_as(passage.positions)
         passage.draws[_ROW_KEYS] = attention_row_keys(passage.walk.keys, self.heads, blocks, self.layer_words)
 
     def score_noise(self, row: int, passage: Passage, key_positions: Tensor, query: Tensor) -> ScoreNoise:
         """The noise of one layer for one call of its attention."""
         dtype, device = score_dtype(query.dtype), query.device
-        factor = passage.factor(self.config.schedule).to(device, dtype)[:, None]  # (b, 1, q)
-        per_head = (self.strength[row] * self.sigma[row]).to(device, dtype)[None, :, None]  # (1, h, 1)
+        amplitude = (passage.factor(self.config.schedule) * self.strength[row]).to(device, dtype)[:, None]  # (b, 1, q)
+        sigma = self.sigma[row].to(device, dtype)
+        buckets = None
+        if self.config.distance_buckets is None:
+            amplitude = amplitude * sigma[None, :, None]
+        else:
+            amplitude = amplitude.expand(-1, self.heads, -1)
+            buckets = DistanceBuckets(self.mean[row].to(device, dtype), sigma, passage.positions.to(device))
         return ScoreNoise(
             row_keys=passage.draws[_ROW_KEYS][row].to(device),
             key_positions=key_positions,
-            amplitude=factor * per_head,
+            amplitude=amplitude,
             distribution=self.config.distribution,
+            buckets=buckets,
         )
 
 
@@ -172,17 +181,18 @@ def routed_attention(
         # packed sequences count their positions anew, which the padding mask cannot know
         key_positions = torch.where(key_positions >= 0, passage.positions.to(key_positions.device), -1)
     noise = None if site.row is None else site.noise.score_noise(site.row, passage, key_positions, query)
-    out = site.noise.kernel(
-        query,
-        key,
-        value,
-        visibility,
-        noise,
-        query.shape[-1] ** -0.5 if scaling is None else scaling,
-        softcap,
-        s_aux,
-        dropout,
+    inputs = AttentionInputs(
+        query=query,
+        key=key,
+        value=value,
+        visibility=visibility,
+        noise=noise,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        softcap=softcap,
+        sinks=s_aux,
+        dropout=dropout,
     )
+    out = attend(inputs, site.noise.kernel)
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -11,9 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from stochroute.config import Experts, layer_indices, layer_strengths
 from stochroute.noise import Kind, vector_noise
-from stochroute.routing.walk import Context, Passage, Walk
-
-_HELD = "experts"
+from stochroute.routing.walk import Context, Passage
 
 
 class ExpertNoise(nn.Module):
@@ -52,15 +50,6 @@ class ExpertNoise(nn.Module):
             if forward is not None:  # Accelerate had put one there
                 router.forward = forward
 
-    def begin_walk(self, walk: Walk) -> None:
-        """Draws what lasts the whole walk: float32 (n, b, 1, experts)."""
-        if self.config.hold == "sequence":
-            blocks = torch.zeros_like(walk.starts)
-            walk.held[_HELD] = torch.stack([self._draw(walk.keys, blocks, layer) for layer in self.layers])[:, :, None]
-
-    def _draw(self, keys: Tensor, blocks: Tensor, layer: int) -> Tensor:
-        return vector_noise(keys, self.experts, blocks, layer, Kind.EXPERT, self.config.distribution)
-
     def _noisy_forward(self, row: int, router: Any, forward: Callable[..., Any], *args: Any) -> Any:
         passage = self.context.current()
         if passage is None:
@@ -77,11 +66,8 @@ class ExpertNoise(nn.Module):
 
     def _noise(self, row: int, passage: Passage) -> Tensor:
         """(b·s, experts), in nats."""
-        if self.config.hold == "sequence":
-            drawn = passage.walk.held[_HELD][row]
-        else:
-            blocks = passage.blocks(self.config.hold)
-            drawn = self._draw(passage.walk.keys[:, None], blocks, self.layers[row])
+        keys, blocks = passage.walk.keys[:, None], passage.blocks(self.config.hold)
+        drawn = vector_noise(keys, self.experts, blocks, self.layers[row], Kind.EXPERT, self.config.distribution)
         factor = passage.factor(self.config.schedule)[..., None]
         scale = (self.strength[row] * self.sigma[row]).to(factor.device)
         return (factor * scale * drawn).flatten(0, 1)

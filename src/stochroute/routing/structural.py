@@ -1,6 +1,5 @@
 """Structural routing: noise on feed-forward outputs, h' = h + ε with ε = factor · (μ + σ ⊙ ξ)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,10 +8,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stochroute.config import Structural, layer_indices, layer_strengths
+from stochroute.kernels import FeedForwardNoise, add_structural_noise, add_unit_noise
 from stochroute.noise import SHARED_LAYER, Kind, key_words, vector_noise
-from stochroute.routing.walk import Context, Passage, Walk
+from stochroute.routing.walk import Context, Passage
 
-_HELD = "structural"
+_LATENT = "latent"
 _BASIS_KEY = 0
 _BASIS_GRID = 2.0**20
 
@@ -57,35 +57,12 @@ class StructuralNoise(nn.Module):
         for handle in self._handles:
             handle.remove()
 
-    def begin_walk(self, walk: Walk) -> None:
-        """Draws what lasts the whole walk."""
-        if self.config.hold == "sequence":
-            blocks = torch.zeros_like(walk.starts)
-            if self.config.form == "independent":
-                draws = [self._draw(walk.keys, blocks, layer) for layer in self.layers]
-                walk.held[_HELD] = torch.stack(draws)[:, :, None]  # (n, b, 1, hidden)
-            else:
-                walk.held[_HELD] = self._draw(walk.keys, blocks, SHARED_LAYER)[:, None]  # (b, 1, hidden or rank)
-
     def begin_passage(self, passage: Passage) -> None:
-        """Draws what all layers share in one forward pass."""
-        if self.config.hold != "sequence" and self.config.form != "independent":
-            blocks = passage.blocks(self.config.hold)
-            passage.draws[_HELD] = self._draw(passage.walk.keys[:, None], blocks, SHARED_LAYER)
-
-    def _draw(self, keys: Tensor, blocks: Tensor, layer: int) -> Tensor:
-        n = (self.config.rank or 0) if self.config.form == "latent" else self.hidden
-        return vector_noise(keys, n, blocks, layer, Kind.FFN, self.config.distribution)
-
-    def _drawn(self, row: int, passage: Passage) -> Tensor:
-        """ξ (or z) of one layer: float32, broadcastable against (b, s, hidden or rank)."""
-        if self.config.hold == "sequence":
-            held = passage.walk.held[_HELD]
-            return held[row] if self.config.form == "independent" else held
-        if self.config.form == "independent":
-            blocks = passage.blocks(self.config.hold)
-            return self._draw(passage.walk.keys[:, None], blocks, self.layers[row])
-        return passage.draws[_HELD]
+        """Draws the z that all layers share: float32 (b, s or 1, rank)."""
+        if self.config.form == "latent":
+            keys, blocks = passage.walk.keys[:, None], passage.blocks(self.config.hold)
+            z = vector_noise(keys, self.config.rank or 0, blocks, SHARED_LAYER, Kind.FFN, self.config.distribution)
+            passage.draws[_LATENT] = z
 
     def _hook(self, row: int, module: nn.Module, args: Any, output: Any) -> Any:
         passage = self.context.current()
@@ -97,21 +74,25 @@ class StructuralNoise(nn.Module):
 
     def _noised(self, row: int, output: Tensor, passage: Passage) -> Tensor:
         batch, length = passage.positions.shape
-        wide = torch.promote_types(output.dtype, torch.float32)
-        states = output.view(batch, length, self.hidden).to(wide)  # OPT flattens (b, s, hidden) to (b·s, hidden)
-        at = _mover(output.device, wide)
-        factor = at(passage.factor(self.config.schedule))[..., None] * at(self.strength[row])  # (b, s, 1)
-        if self.config.scale == "relative":
-            # the norm, whose gradient at 0 is 0, not √mean(x²), whose gradient there is NaN
-            factor = factor * torch.linalg.vector_norm(states, dim=-1, keepdim=True) / self.hidden**0.5
-        drawn = at(self._drawn(row, passage))
-        latent = self.config.form == "latent"
-        unit = drawn @ at(self.basis[row]).T if latent else at(self.sigma[row]) * drawn
-        return (states + factor * (at(self.mu[row]) + unit)).to(output.dtype).view_as(output)
-
-
-def _mover(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    return lambda tensor: tensor.to(device=device, dtype=dtype)
+        device, config = output.device, self.config
+        states = output.view(batch, length, self.hidden)  # OPT flattens (b, s, hidden) to (b·s, hidden)
+        factor = (passage.factor(config.schedule) * self.strength[row]).to(device)
+        mu, relative = self.mu[row].to(device), config.scale == "relative"
+        if config.form == "latent":
+            wide = torch.promote_types(output.dtype, torch.float32)
+            unit = mu + passage.draws[_LATENT].to(device, wide) @ self.basis[row].to(device, wide).T
+            return add_unit_noise(states, unit, factor, relative).view_as(output)
+        noise = FeedForwardNoise(
+            keys=passage.walk.keys.to(device),
+            blocks=passage.blocks(config.hold).to(device),
+            layer=SHARED_LAYER if config.form == "shared" else self.layers[row],
+            distribution=config.distribution,
+            factor=factor,
+            relative=relative,
+            mu=mu,
+            sigma=self.sigma[row].to(device),
+        )
+        return add_structural_noise(states, noise).view_as(output)
 
 
 def _orthogonal_basis(layers: list[int], hidden: int, rank: int) -> Tensor:

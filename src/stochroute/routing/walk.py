@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stochroute.config import Schedule
+from stochroute.config import Hold, Schedule
 from stochroute.noise import key_words
 
 
@@ -20,13 +20,11 @@ class Walk:
         keys: int64 (b, 2), the paths as Philox keys; zeros for a clean row.
         starts: int64 (b,), the first position that carries noise.
         on: bool (b, 1), False for a clean row.
-        held: draws that last the whole sequence, by the name of the kind of site.
     """
 
     keys: Tensor
     starts: Tensor
     on: Tensor
-    held: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def along(cls, paths: list[int | None], starts: list[int], device: torch.device) -> "Walk":
@@ -62,8 +60,10 @@ class Passage:
         faded = 1 - share if schedule.decay == "linear" else (1 + torch.cos(torch.pi * share)) / 2
         return faded * carries
 
-    def blocks(self, hold: int) -> Tensor:
-        """int64 (b, s): the position block that shares one draw."""
+    def blocks(self, hold: Hold) -> Tensor:
+        """int64 (b, s): the position block that shares one draw; (b, 1) zeros where one serves the whole sequence."""
+        if hold == "sequence":
+            return torch.zeros_like(self.positions[:, :1])
         return self.positions if hold == 1 else self.positions // hold
 
 
