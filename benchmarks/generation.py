@@ -10,17 +10,16 @@ with `num_return_sequences=32` when it samples.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
-from harness import interleaved, ratio, save
+from harness import own_peak_bytes, save
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
 import stochroute as sr
+from stochroute.timing import interleaved, ratio
 
 PROMPT, PATHS, NEW = 512, 32, 32
 ARMS = ("routed", "stock")
@@ -66,14 +65,14 @@ def write_texts(arm: str, routed: sr.RoutedModel, sample: bool) -> torch.Tensor:
 
 
 @torch.no_grad()
-def decode_steps(routed: sr.RoutedModel, batch: int, pairs: int) -> dict[str, float]:
-    """A decode step with structural routing over the plain step, on equal caches of PROMPT tokens."""
+def decode_steps(routed: sr.RoutedModel, batch: int, pairs: int, cached: int = PROMPT) -> dict[str, float]:
+    """A decode step along paths over the plain step, on equal caches of `cached` tokens."""
     warmup = 5
     caches = []
     for _ in ARMS:
-        cache = StaticCache(config=routed.model.config, max_cache_len=PROMPT + pairs + warmup)
+        cache = StaticCache(config=routed.model.config, max_cache_len=cached + pairs + warmup)
         for layer in range(routed.model.config.num_hidden_layers):
-            keys = torch.randn(batch, 12, PROMPT, 64, generator=torch.Generator().manual_seed(layer))
+            keys = torch.randn(batch, 12, cached, 64, generator=torch.Generator().manual_seed(layer))
             cache.update(keys, keys, layer)
         caches.append(cache)
     token = torch.randint(1, 16384, (batch, 1), generator=torch.Generator().manual_seed(2))
@@ -95,14 +94,6 @@ def peak_bytes(arm: str, sample: bool) -> int:
     command = [sys.executable, __file__, "--memory-of", arm, *(["--sample"] if sample else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def own_peak_bytes() -> int:
-    """Peak resident bytes of this process; Linux carries ru_maxrss over from the parent, so its own mark is read."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:

@@ -1,43 +1,27 @@
-"""What all benchmarks share: interleaved pairs, intervals on ratios, and a result file that names its machine."""
+"""What all benchmarks share: a result file that names its command, versions and machine."""
 
 import datetime
 import json
 import os
 import platform
+import resource
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleaved(ours: Callable[[], object], rival: Callable[[], object], pairs: int, warmup: int = 1) -> np.ndarray:
-    """Seconds of each call, (pairs, 2): ours and the rival in turn, which of them goes first alternating."""
-    for _ in range(warmup):
-        ours()
-        rival()
-    seconds = np.empty((pairs, 2))
-    for pair in range(pairs):
-        for which in (0, 1) if pair % 2 else (1, 0):
-            begin = time.perf_counter()
-            (ours, rival)[which]()
-            seconds[pair, which] = time.perf_counter() - begin
-    return seconds
-
-
-def ratio(numerator: np.ndarray, denominator: np.ndarray, resamples: int = 4000) -> dict[str, float]:
-    """The median of the ratios pair by pair, with its 95 % bootstrap interval over pairs."""
-    ratios = numerator / denominator
-    drawn = np.random.default_rng(0).integers(len(ratios), size=(resamples, len(ratios)))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
-    return {"median": float(np.median(ratios)), "low": float(low), "high": float(high), "pairs": len(ratios)}
+def own_peak_bytes() -> int:
+    """Peak resident bytes of this process; Linux carries ru_maxrss over from the parent, so its own mark is read."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def processor() -> str:

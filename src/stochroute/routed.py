@@ -15,6 +15,7 @@ from stochroute.generation.generate import generate
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.generation.request import PathId
 from stochroute.routing.attached import AttachedRouting
+from stochroute.routing.explanation import Explanation, explain
 from stochroute.storage import find_folder, read_routing, write_routing
 
 
@@ -111,6 +112,10 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
         write_routing(folder, self.config, self.noise_parameters(), self.model)
         if push_to_hub:
             self.push_to_hub(push_arguments.pop("repo_id", folder.name), **push_arguments)
+
+    def explain(self) -> Explanation:
+        """Which implementation each kind of noise runs on, for each device, and why; `print` it for a table."""
+        return explain(self)
 
     @classmethod
     def from_pretrained(

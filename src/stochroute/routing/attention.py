@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from stochroute.config import Attention, layer_indices, layer_strengths
-from stochroute.kernels import ATTENTION, AUTOMATIC, AttentionInputs, DistanceBuckets, ScoreNoise, attend
+from stochroute.kernels import ATTENTION, AUTOMATIC, AttentionInputs, DistanceBuckets, ScoreNoise, Visibility, attend
 from stochroute.kernels.scores import score_dtype
 from stochroute.noise import attention_row_keys
 from stochroute.routing.compact_mask import compact_mask, read_compact_mask
@@ -176,10 +176,7 @@ def routed_attention(
     passage = site.noise.context.current()
     if passage is None:
         raise RuntimeError("the attention implementation was switched to stochroute by hand: use follow() instead")
-    visibility, key_positions = read_compact_mask(attention_mask, query.shape[2], key.shape[2])
-    if visibility.explicit is not None and key.shape[2] == passage.positions.shape[1]:
-        # packed sequences count their positions anew, which the padding mask cannot know
-        key_positions = torch.where(key_positions >= 0, passage.positions.to(key_positions.device), -1)
+    visibility, key_positions = _sight(passage, attention_mask, query.shape[2], key.shape[2])
     noise = None if site.row is None else site.noise.score_noise(site.row, passage, key_positions, query)
     inputs = AttentionInputs(
         query=query,
@@ -194,6 +191,21 @@ def routed_attention(
     )
     out = attend(inputs, site.noise.kernel)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _sight(passage: Passage, mask: Tensor | None, queries: int, keys: int) -> tuple[Visibility, Tensor]:
+    """Who sees whom, and the key positions: int64 (b, k). Layers share their masks, so each is read once a pass."""
+    for known, sight in passage.masks:
+        if known is mask:
+            return sight
+    visibility, key_positions = read_compact_mask(mask, queries, keys)
+    if visibility.explicit is not None and keys == passage.positions.shape[1]:
+        # packed sequences count their positions anew, which the padding mask cannot know
+        key_positions = torch.where(key_positions >= 0, passage.positions.to(key_positions.device), -1)
+    sight = visibility, key_positions
+    if mask is not None:
+        passage.masks.append((mask, sight))
+    return sight
 
 
 AttentionInterface.register(IMPLEMENTATION, routed_attention)

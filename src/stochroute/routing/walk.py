@@ -44,14 +44,22 @@ class Passage:
         walk: the walk it belongs to.
         positions: int64 (b, s), the number of real tokens before each token in its own sequence.
         draws: draws of this pass that several layers share, by the name of the kind of site.
+        masks: the attention masks of this pass that were read already, with what they say.
     """
 
     walk: Walk
     positions: Tensor
     draws: dict[str, Tensor] = field(default_factory=dict)
+    masks: list[tuple[Tensor, Any]] = field(default_factory=list)
+    _factors: dict[Schedule, Tensor] = field(default_factory=dict)
 
     def factor(self, schedule: Schedule) -> Tensor:
         """float32 (b, s): the schedule's factor at each position, 0 before the start and in clean rows."""
+        if schedule not in self._factors:
+            self._factors[schedule] = self._factor(schedule)
+        return self._factors[schedule]
+
+    def _factor(self, schedule: Schedule) -> Tensor:
         distance = self.positions - self.walk.starts[:, None]
         carries = (distance >= 0) & self.walk.on
         if schedule.length is None:

@@ -2,7 +2,6 @@
 #pragma once
 #include <cmath>
 
-#include "memory.h"
 #include "noise.h"
 
 namespace {

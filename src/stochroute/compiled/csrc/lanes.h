@@ -3,7 +3,6 @@
 #pragma once
 #include <climits>
 
-#include "memory.h"
 #include "noise.h"
 
 namespace {

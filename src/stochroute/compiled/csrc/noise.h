@@ -1,7 +1,6 @@
 // The counter-based noise: the bits of stochroute/noise, in registers.
 #pragma once
-#include "abi.h"
-#include "simd.h"
+#include "memory.h"
 
 namespace {
 
@@ -45,37 +44,32 @@ INLINE vf unit_noise(vu word, int32_t distribution) {
     return distribution == NORMAL ? normal(word) : distribution == UNIFORM ? uniform(word) : rademacher(word);
 }
 
-// Philox4x32-10 for VL counters c0 … c3 and keys k0, k1; the words replace the counters.
-INLINE void philox(uint32_t (*counter)[VL], const uint32_t (*key)[VL]) {
-    uint32_t k0[VL], k1[VL];
-    memcpy(k0, key[0], sizeof k0), memcpy(k1, key[1], sizeof k1);
-    uint32_t *c0 = counter[0], *c1 = counter[1], *c2 = counter[2], *c3 = counter[3];
-    for (int round = 0; round < 10; round++)
-        for (long i = 0; i < VL; i++) {
-            const uint64_t p0 = (uint64_t)c0[i] * 0xD2511F53u, p1 = (uint64_t)c2[i] * 0xCD9E8D57u;
-            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0[i];
-            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1[i];
-            c1[i] = (uint32_t)p1;
-            c3[i] = (uint32_t)p0;
-            k0[i] += 0x9E3779B9u;
-            k1[i] += 0xBB67AE85u;
-        }
+// Philox4x32-10 for VL counters and keys; the words replace the counters.
+INLINE void philox(vu (&counter)[4], vu key_0, vu key_1) {
+    for (int round = 0; round < 10; round++) {
+        vu high_0, low_0, high_2, low_2;
+        multiply_wide(counter[0], 0xD2511F53u, high_0, low_0);
+        multiply_wide(counter[2], 0xCD9E8D57u, high_2, low_2);
+        counter[0] = high_2 ^ counter[1] ^ key_0;
+        counter[2] = high_0 ^ counter[3] ^ key_1;
+        counter[1] = low_2;
+        counter[3] = low_0;
+        key_0 += 0x9E3779B9u;
+        key_1 += 0xBB67AE85u;
+    }
 }
 
 // ξ of one position: `n` numbers, rounded up to whole blocks of 4 · VL, which `to` must hold.
 static void draw_vector(int64_t key_0, int64_t key_1, int64_t block, int64_t layer, uint32_t kind, int32_t distribution,
                         long n, float *to) {
+    uint32_t lane[VL];
+    for (long i = 0; i < VL; i++) lane[i] = (uint32_t)i;
     for (long first = 0; first < n; first += 4 * VL) {
-        uint32_t words[6][VL], in_order[4 * VL];
-        for (long i = 0; i < VL; i++) {
-            words[0][i] = (uint32_t)(first / 4 + i), words[1][i] = (uint32_t)block;
-            words[2][i] = (uint32_t)layer, words[3][i] = kind;
-            words[4][i] = (uint32_t)key_0, words[5][i] = (uint32_t)key_1;
-        }
-        philox(words, words + 4);
-        for (long i = 0; i < VL; i++)
-            for (long w = 0; w < 4; w++) in_order[4 * i + w] = words[w][i];
-        for (long i = 0; i < 4 * VL; i += VL) store(to + first + i, unit_noise(load(in_order + i), distribution));
+        vu words[4] = {load(lane) + (uint32_t)(first / 4), splat((uint32_t)block), splat((uint32_t)layer), splat(kind)};
+        philox(words, splat((uint32_t)key_0), splat((uint32_t)key_1));
+        float numbers[4][VL];  // the four words of a counter serve four neighbouring numbers
+        for (long w = 0; w < 4; w++) store(numbers[w], unit_noise(words[w], distribution));
+        transpose(numbers[0], VL, 4, VL, to + first, 4);
     }
 }
 

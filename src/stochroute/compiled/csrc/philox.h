@@ -1,7 +1,6 @@
 // A grid of Philox4x32-10 words, for counters and keys that broadcast.
 #pragma once
 #include "noise.h"
-#include "memory.h"
 
 namespace {
 
@@ -20,14 +19,16 @@ static int philox_grid(const PhiloxGrid &g) {
             from[t] = g.data[t] + offset, step[t] = g.stride[t][GRID_DIMS - 1];
         }
         for (long first = 0; first < inner; first += VL) {
-            uint32_t words[6][VL];
+            uint32_t words[6][VL], grid[4][VL];
             const long n = inner - first < VL ? inner - first : VL;
             for (long t = 0; t < 6; t++)
                 for (long i = 0; i < VL; i++) words[t][i] = (uint32_t)from[t][(first + (i < n ? i : 0)) * step[t]];
-            philox(words, words + 4);
+            vu counter[4] = {load(words[0]), load(words[1]), load(words[2]), load(words[3])};
+            philox(counter, load(words[4]), load(words[5]));
+            for (long w = 0; w < 4; w++) store(grid[w], counter[w]);
             int64_t *out = g.out + (o * inner + first) * 4;
             for (long i = 0; i < n; i++)
-                for (long w = 0; w < 4; w++) out[4 * i + w] = words[w][i];
+                for (long w = 0; w < 4; w++) out[4 * i + w] = grid[w][i];
         }
     }
     return 0;

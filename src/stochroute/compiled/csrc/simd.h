@@ -78,6 +78,26 @@ INLINE vi popcount(vu word) {
 #endif
 }
 
+// The two halves of the 64-bit products of each word with one number.
+INLINE void multiply_wide(vu a, uint32_t b, vu &high, vu &low) {
+#if defined(__AVX512F__)
+    const __m512i x = (__m512i)a, y = _mm512_set1_epi32((int)b);
+    const __m512i even = _mm512_mul_epu32(x, y), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), y);
+    low = (vu)_mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
+    high = (vu)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
+#elif defined(__AVX2__)
+    const __m256i x = (__m256i)a, y = _mm256_set1_epi32((int)b);
+    const __m256i even = _mm256_mul_epu32(x, y), odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), y);
+    low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+    high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+#else
+    for (long i = 0; i < VL; i++) {
+        const uint64_t product = (uint64_t)a[i] * b;
+        high[i] = (uint32_t)(product >> 32), low[i] = (uint32_t)product;
+    }
+#endif
+}
+
 // 2ˣ for x ≤ 126, to 2e-7 of the value; exactly 0 below −126, since denormals are ten times as slow; NaN stays NaN.
 INLINE vf exp2_of(vf x) {
     const vf shift = splat(12582912.0f + 127.0f);  // 1.5 · 2²³: the sum's last bits hold round(x) + the exponent's bias
