@@ -10,11 +10,13 @@ interleaved pairs, with 95 % intervals.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,83 +24,38 @@ import numpy as np
 import torch
 from generation import build_model, decode_steps
 from harness import RESULTS, own_peak_bytes, save
-from torch.nn.functional import scaled_dot_product_attention
 
 import stochroute as sr
 from stochroute.compiled import LEVEL_VARIABLE, LEVELS, level
-from stochroute.kernels import AttentionInputs, FeedForwardNoise, ScoreNoise, Visibility, add_structural_noise, attend
+from stochroute.kernels import FeedForwardNoise, add_structural_noise
 from stochroute.kernels.feed_forward import add_noise
-from stochroute.timing import interleaved, ratio
+from stochroute.measuring.attention import ARMS, STRENGTH, Shape, build_inputs, over_stock
+from stochroute.measuring.timing import interleaved, ratio
 
-BATCH, HEADS, WIDTH, STRENGTH = 1, 8, 64, 0.5
+BATCH, HEADS, WIDTH = 1, 8, 64
 LENGTHS = (512, 1024, 2048, 4096)
 BACKWARD_LENGTHS = (512, 1024, 2048)
 GROWTH = (1024, 2048, 4096, 8192, 16384)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-ARMS = ("fused", "fused without noise", "naive", "sdpa")
 
 
-def build_inputs(
-    length: int, dtype: torch.dtype = torch.float32, noise: bool = True, grad: bool = False
-) -> AttentionInputs:
-    """Random causal inputs from a fixed seed."""
-    stream = torch.Generator().manual_seed(length)
-    query, key, value = (
-        torch.randn(BATCH, HEADS, length, WIDTH, generator=stream).to(dtype).requires_grad_(grad) for _ in range(3)
-    )
-    slots = torch.arange(length).expand(BATCH, -1)
-    rows = sr.noise.attention_row_keys(sr.noise.key_words(sr.derive_paths(7, BATCH)), HEADS, slots, 0)
-    drawn = ScoreNoise(rows, slots, torch.full((BATCH, HEADS, length), STRENGTH), "normal")
-    visibility = Visibility(slots, slots, torch.tensor(2**30), None)
-    return AttentionInputs(query, key, value, visibility, drawn if noise else None, WIDTH**-0.5)
-
-
-def naive(inputs: AttentionInputs) -> torch.Tensor:
-    """softmax((QKᵀ + N)/√d_k) V as the article writes it, N drawn as a whole by torch."""
-    query, key, value = inputs.query, inputs.key, inputs.value
-    scores = query @ key.transpose(-1, -2)
-    scores = (scores + STRENGTH * WIDTH**0.5 * torch.randn_like(scores)) / WIDTH**0.5
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-    return torch.softmax(scores.masked_fill(future, -torch.inf), dim=-1) @ value
-
-
-def arm(name: str, inputs: AttentionInputs) -> Callable[[], torch.Tensor]:
-    """One arm as a function without arguments."""
-    if name == "sdpa":
-        return lambda: scaled_dot_product_attention(inputs.query, inputs.key, inputs.value, is_causal=True)
-    if name == "naive":
-        return lambda: naive(inputs)
-    return lambda: attend(inputs, "fused")
-
-
-def with_backward(forward: Callable[[], torch.Tensor], grad: torch.Tensor) -> Callable[[], None]:
-    return lambda: forward().backward(grad)
-
-
-def versus_sdpa(name: str, length: int, dtype: torch.dtype, pairs: int, backward: bool = False) -> dict[str, float]:
-    """An arm's time over SDPA's."""
-    inputs = build_inputs(length, dtype, noise=name != "fused without noise", grad=backward)
-    ours, stock = arm(name, inputs), arm("sdpa", inputs)
-    if backward:
-        grad = torch.randn(inputs.query.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-        seconds = interleaved(with_backward(ours, grad), with_backward(stock, grad), pairs, 3)
-    else:
-        seconds = interleaved(ours, stock, pairs, 3)
-    found = {**ratio(seconds[:, 0], seconds[:, 1]), "sdpa_seconds": float(np.median(seconds[:, 1]))}
-    print(f"{name}, {str(dtype)[6:]}, s = {length}{', with backward' * backward}: {found['median']:.3f}", flush=True)
+def versus_sdpa(arm: str, length: int, dtype: str, pairs: int, backward: bool = False) -> dict[str, float]:
+    """An arm's time over SDPA's, printed as it comes."""
+    found = over_stock(arm, Shape(BATCH, HEADS, length, WIDTH, DTYPES[dtype]), pairs, backward)
+    print(f"{arm}, {dtype}, s = {length}{', with backward' * backward}: {found['median']:.3f}", flush=True)
     return found
 
 
 def forward_part(pairs: int) -> dict[str, Any]:
     return {
-        name: {dtype: {str(s): versus_sdpa(name, s, DTYPES[dtype], pairs) for s in LENGTHS} for dtype in DTYPES}
-        for name in ("fused", "fused without noise")
+        arm: {dtype: {str(s): versus_sdpa(arm, s, dtype, pairs) for s in LENGTHS} for dtype in DTYPES}
+        for arm in ("fused", "fused, no noise")
     }
 
 
 def backward_part(pairs: int) -> dict[str, Any]:
     return {
-        dtype: {str(s): versus_sdpa("fused", s, DTYPES[dtype], pairs, backward=True) for s in BACKWARD_LENGTHS}
+        dtype: {str(s): versus_sdpa("fused", s, dtype, pairs, backward=True) for s in BACKWARD_LENGTHS}
         for dtype in DTYPES
     }
 
@@ -109,11 +66,12 @@ def avx2_part(pairs: int) -> dict[str, Any]:
 
 
 def naive_part(pairs: int) -> dict[str, Any]:
+    """A few pairs are enough where the rival is twenty times slower."""
     few = max(3, pairs // 40)
     return {
-        "forward": {d: {str(s): versus_sdpa("naive", s, DTYPES[d], few) for s in LENGTHS} for d in DTYPES},
+        "forward": {d: {str(s): versus_sdpa("naive", s, d, few) for s in LENGTHS} for d in DTYPES},
         "forward and backward": {
-            "float32": {str(s): versus_sdpa("naive", s, torch.float32, few, True) for s in (512, 1024)}
+            "float32": {str(s): versus_sdpa("naive", s, "float32", few, True) for s in (512, 1024)}
         },
     }
 
@@ -129,18 +87,23 @@ def growth_part(pairs: int) -> dict[str, Any]:
     """Seconds and peak extra bytes of a forward from 1k to 16k, and the exponents they grow with."""
     seconds, peaks = [], []
     for length in GROWTH:
-        forward = arm("fused", build_inputs(length))
-        seconds.append(float(np.median(interleaved(forward, forward, 5 if length < 8192 else 2))))
+        inputs = build_inputs(Shape(BATCH, HEADS, length, WIDTH))
+        run = partial(ARMS["fused"], inputs)
+        seconds.append(float(np.median(interleaved(run, run, 5 if length < 8192 else 2))))
         peaks.append(int(in_child("--memory-of", "fused", "--length", str(length))))
         print(f"s = {length}: {seconds[-1]:.3f} s, {peaks[-1] / 1e6:.1f} MB", flush=True)
-    slope = lambda values: float(np.polyfit(np.log(GROWTH), np.log(values), 1)[0])  # noqa: E731
     return {
         "lengths": GROWTH,
         "seconds": seconds,
         "peak_extra_bytes": peaks,
-        "exponent_of_time": slope(seconds),
-        "exponent_of_memory": slope(peaks),
+        "exponent_of_time": exponent(seconds),
+        "exponent_of_memory": exponent(peaks),
     }
+
+
+def exponent(values: list[float]) -> float:
+    """The slope over the lengths in logarithms."""
+    return float(np.polyfit(np.log(GROWTH), np.log(values), 1)[0])
 
 
 def structural_part(pairs: int) -> dict[str, Any]:
@@ -160,15 +123,9 @@ def structural_part(pairs: int) -> dict[str, Any]:
                 mu=torch.zeros(768),
                 sigma=torch.ones(768),
             )
-            torch_seconds = interleaved(
-                lambda s=states, n=noise: add_structural_noise(s, n),
-                lambda s=states, n=noise: add_noise(s, n),
-                pairs,
-                3,
-            )
-            plain_seconds = interleaved(
-                lambda s=states, n=noise: add_structural_noise(s, n), lambda s=states: s + s, pairs, 3
-            )
+            kernel = partial(add_structural_noise, states, noise)
+            torch_seconds = interleaved(kernel, partial(add_noise, states, noise), pairs, 3)
+            plain_seconds = interleaved(kernel, partial(torch.add, states, states), pairs, 3)
             found[f"{tokens} × 768, {name}"] = {
                 "over_torch": ratio(torch_seconds[:, 0], torch_seconds[:, 1]),
                 "over_plain_addition": ratio(plain_seconds[:, 0], plain_seconds[:, 1]),
@@ -179,7 +136,7 @@ def structural_part(pairs: int) -> dict[str, Any]:
 
 
 def decode_part(pairs: int) -> dict[str, Any]:
-    """A step of the 97M model, batch 16, 1,024 tokens cached, structural and attention noise on, over the plain step."""
+    """A step of the 97M model, batch 16, 1,024 tokens cached, both kinds of noise on, over the plain step."""
     routed = sr.route(build_model(), sr.RoutingConfig(attention=sr.Attention(strength=STRENGTH)))
     print(routed.explain(), flush=True)
     found = decode_steps(routed, 16, pairs, cached=1024)
@@ -207,13 +164,14 @@ def in_child(*arguments: str, level: str | None = None) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def peak_extra_bytes(name: str, length: int) -> int:
+def peak_extra_bytes(arm: str, length: int) -> int:
     """Peak resident bytes of one forward over what was resident before it."""
-    arm(name, build_inputs(128))()  # what is loaded at the first call is no cost of this one
-    forward = arm(name, build_inputs(length))
+    ARMS[arm](build_inputs(Shape(BATCH, HEADS, 128, WIDTH)))  # what the first call loads is no cost of this one
+    inputs = build_inputs(Shape(BATCH, HEADS, length, WIDTH))
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory goes back, so that what is taken now shows
     Path("/proc/self/clear_refs").write_text("5")  # the mark of the peak starts anew
     before = own_peak_bytes()
-    forward()
+    ARMS[arm](inputs)
     return own_peak_bytes() - before
 
 

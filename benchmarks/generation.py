@@ -19,7 +19,7 @@ from harness import own_peak_bytes, save
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
 import stochroute as sr
-from stochroute.timing import interleaved, ratio
+from stochroute.measuring.timing import interleaved, ratio
 
 PROMPT, PATHS, NEW = 512, 32, 32
 ARMS = ("routed", "stock")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from stochroute import __version__
+from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.generate import generate as generate_verb
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("generate")(generate_verb)
+app.add_typer(bench_verbs, name="bench")
 
 
 @app.callback()

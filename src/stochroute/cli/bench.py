@@ -1,0 +1,125 @@
+"""`stochroute bench`: what runs on this machine, and how fast, against a named rival.
+
+stochroute bench attention --length 2048 --dtype bfloat16
+"""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from stochroute.cli.errors import BadInput
+from stochroute.cli.request import DTYPES
+
+bench = typer.Typer(no_args_is_help=True, help="Which implementation runs on this machine, and how fast.")
+
+_TIMED = ("fused", "fused, no noise", "blocked", "naive")
+
+
+@bench.callback()
+def _bench() -> None:  # pyright: ignore[reportUnusedFunction]
+    pass
+
+
+@bench.command()
+def attention(
+    length: Annotated[int, typer.Option(help="Tokens of the sequence.")] = 1024,
+    batch: Annotated[int, typer.Option(help="Sequences.")] = 1,
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 8,
+    width: Annotated[int, typer.Option(help="Channels of a head.")] = 64,
+    dtype: Annotated[str, typer.Option(help="float64, float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes a GPU where there is one.")] = "auto",
+    pairs: Annotated[int, typer.Option(help="Interleaved pairs behind each ratio.")] = 20,
+    backward: Annotated[bool, typer.Option("--backward", help="Time forward and backward together.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Attention with noise on its scores, timed against PyTorch's SDPA without noise.
+
+    Example: stochroute bench attention --length 2048 --dtype bfloat16
+    """
+    sizes = {"--length": length, "--batch": batch, "--heads": heads, "--width": width, "--pairs": pairs}
+    for option, value in sizes.items():
+        if value < 1:
+            raise BadInput(f"{option} {value}: give a positive number")
+    if dtype not in DTYPES[1:]:
+        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES[1:])}")
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise BadInput(f"--device {device}: choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: torch sees no CUDA device here; choose cpu")
+    from stochroute.measuring.attention import Shape
+
+    shape = Shape(batch, heads, length, width, getattr(torch, dtype), device)
+    report = {
+        "implementations": _implementations(),
+        "shape": {**asdict(shape), "dtype": dtype},
+        "threads": torch.get_num_threads(),
+        "backward": backward,
+        "over_sdpa": _ratios(shape, pairs, backward),
+    }
+    print(json.dumps(report)) if as_json else _show(report)
+
+
+def _implementations() -> list[dict[str, str]]:
+    """One row for each device and dtype: what attention and structural noise run on, and why."""
+    import torch
+
+    from stochroute.kernels import choose_attention, choose_structural
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    rows: list[dict[str, str]] = []
+    for name in devices:
+        for dtype in DTYPES[1:]:
+            arguments = torch.device(name), getattr(torch, dtype)
+            attention, structural = choose_attention(*arguments), choose_structural(*arguments)
+            rows.append(
+                {
+                    "device": name,
+                    "dtype": dtype,
+                    "attention": attention.name,
+                    "structural": structural.name,
+                    "why": attention.reason,
+                }
+            )
+    return rows
+
+
+def _ratios(shape: Any, pairs: int, backward: bool) -> dict[str, dict[str, float]]:
+    import torch
+    from rich.console import Console
+    from rich.progress import track
+
+    from stochroute.kernels import choose_attention
+    from stochroute.measuring.attention import over_stock
+
+    fused = choose_attention(torch.device(shape.device), shape.dtype).name == "fused"
+    arms = [arm for arm in _TIMED if fused or "fused" not in arm]
+    return {
+        arm: over_stock(arm, shape, pairs, backward)
+        for arm in track(arms, "timing", console=Console(stderr=True), transient=True)
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, shape = Console(), report["shape"]
+    table = Table("device", "dtype", "attention", "structural", "why", title="What runs here")
+    for row in report["implementations"]:
+        table.add_row(*row.values())
+    console.print(table)
+    passes = "forward and backward" if report["backward"] else "forward"
+    title = (
+        f"Time over SDPA without noise: {passes}, b = {shape['batch']}, h = {shape['heads']}, s = {shape['length']}, "
+        f"d = {shape['width']}, {shape['dtype']}, {shape['device']}, threads: {report['threads']}"
+    )
+    table = Table("implementation", "ratio", "95 % interval", title=title)
+    for arm, found in report["over_sdpa"].items():
+        table.add_row(arm, f"{found['median']:.2f}", f"{found['low']:.2f} – {found['high']:.2f}")
+    console.print(table)
