@@ -1,6 +1,7 @@
 # make demo   the first run: 8 stories from the embedded model, side by side, one of them walked again
 # make test   the same set-up with the development tools, then all tests
 # make lint   format, lint and types, as .ci/run does
+# make sanitize  the kernels' tests under the address and undefined-behaviour sanitizers (GCC, Linux)
 # make clean  removes .venv and caches
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --n
 export PYTHONDONTWRITEBYTECODE :=
 BUILT_FROM := pyproject.toml constraints.txt hatch_build.py $(wildcard src/stochroute/compiled/csrc/*)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint sanitize clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --check-replay </dev/null
@@ -25,6 +26,18 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright
+
+SANITIZED := build/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+
+# Leaks are not looked for: Python and torch have their own.
+sanitize: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check cmake ninja
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake -G Ninja -S src/stochroute/compiled/csrc -B $(SANITIZED) \
+		-DCMAKE_CXX_COMPILER=g++ -DCMAKE_CXX_FLAGS="$(SANITIZERS)" -DCMAKE_INSTALL_PREFIX=$(SANITIZED)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake --build $(SANITIZED) --target install
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+		$(VENV)/bin/python tests/sanitized.py $(SANITIZED)/libstochroute_kernels.so
 
 # Stamps inside .venv: a second run is fast; a changed pyproject.toml or kernel source installs again.
 $(VENV)/created:

@@ -4,6 +4,7 @@ editing. Without a C++ compiler there is nothing to compile, and the wheel is a 
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,16 @@ class CompiledKernels(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
             return
-        root = Path(self.root)
-        library = root / LIBRARY
+        library = Path(self.root) / LIBRARY
         library.unlink(missing_ok=True)
-        build = root / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
-        source = library.parent / "csrc"
-        for step in (
-            ["-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={library.parent}"],
-            ["--build", build],
-            ["--install", build],
-        ):
-            subprocess.run([sys.executable, "-m", "cmake", *map(str, step)], check=True)
+        # a build folder that stays would remember the tools of this build's passing environment
+        with tempfile.TemporaryDirectory() as build:
+            for step in (
+                ["-G", "Ninja", "-S", library.parent / "csrc", "-B", build, f"-DCMAKE_INSTALL_PREFIX={library.parent}"],
+                ["--build", build],
+                ["--install", build],
+            ):
+                subprocess.run([sys.executable, "-m", "cmake", *map(str, step)], check=True)
         if library.exists():
             build_data["artifacts"].append(f"/{LIBRARY}")
             build_data["pure_python"] = False

@@ -1,5 +1,5 @@
 // What crosses the border between Python and the compiled kernels: plain C structs of pointers, sizes and strides.
-// stochroute/kernels/cpu.py mirrors them field by field.
+// stochroute/kernels/cpu and stochroute/compiled/philox.py mirror them field by field.
 #pragma once
 #include <cstdint>
 

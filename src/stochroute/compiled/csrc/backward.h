@@ -40,7 +40,6 @@ struct BackwardBlock {
 // Turns scores into weights P, and the products dO · V into gradients G.
 struct Differentiate {
     BackwardBlock *b;
-    bool one_bucket;
     vf lse, delta, amplitude, mean, sigma;
     long v;
 
@@ -104,7 +103,7 @@ static void backward_keys(const Attention &a, long batch, long group, BackwardBl
     product<false>(n, b.lanes.vectors, a.width, key, width, 1, b.query_columns, LANES, b.weights, LANES);
     product<false>(n, b.lanes.vectors, a.value_width, value, value_width, 1, b.grad_out_columns, LANES, b.grads, LANES);
     if (a.softcap != 0) cap_scores(a, b.lanes, b.keys, b.weights, b.slopes);
-    Differentiate differentiate{&b, false, vf{}, vf{}, vf{}, vf{}, vf{}, 0};
+    Differentiate differentiate{&b, {}, {}, {}, {}, {}, 0};
     visit_scores(a, b.lanes, b.keys, b.weights, differentiate);
     if (a.softcap != 0)
         for (long j = 0; j < n; j++)

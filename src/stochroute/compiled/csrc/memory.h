@@ -75,17 +75,17 @@ INLINE void transpose(const float *from, long from_row, long rows, long columns,
         }
 }
 
-// Cuts scratch memory into pieces that begin on cache lines.
-class Scratch {
-   public:
-    explicit Scratch(char *memory) : next(memory) {}
+// Cuts scratch memory into pieces that begin on cache lines; without memory it only adds their sizes up.
+struct Scratch {
+    char *memory;
+    size_t used = 0;
+
     template <class T>
     T *take(long n) {
-        char *piece = next;
-        next += (n * (long)sizeof(T) + 63) / 64 * 64;
+        char *piece = memory ? memory + used : nullptr;
+        used += ((size_t)n * sizeof(T) + 63) / 64 * 64;
         return (T *)piece;
     }
-    char *next;
 };
 
 // The memory behind the pieces that holder.take(sizes, scratch) asks for; `start` is null when there was none left.
@@ -93,10 +93,10 @@ class ScratchMemory {
    public:
     template <class Sizes, class Holder>
     ScratchMemory(const Sizes &sizes, Holder &holder) {
-        Scratch measure(nullptr);  // asked twice: first to learn the size
+        Scratch measure{nullptr};
         holder.take(sizes, measure);
-        start = (char *)aligned_alloc(64, (size_t)(measure.next - (char *)nullptr) + 64);
-        Scratch scratch(start);
+        start = (char *)aligned_alloc(64, measure.used + 64);
+        Scratch scratch{start};
         if (start) holder.take(sizes, scratch);
     }
     ~ScratchMemory() { free(start); }

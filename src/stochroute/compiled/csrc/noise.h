@@ -4,21 +4,12 @@
 
 namespace {
 
-// One word for each lane's query and one key: `key_word` is the key's position times KEY_MULTIPLIER.
 constexpr uint32_t KEY_MULTIPLIER = 0x85EBCA6Bu;
 
-INLINE vu score_word(uint32_t key_word, vu row_key_0, vu row_key_1) {
-    vu x = key_word ^ row_key_0;
-    x ^= x >> 16;
-    x *= 0x7FEB352Du;
-    x ^= x >> 15;
-    x += row_key_1;
-    x *= 0x846CA68Bu;
-    return x ^ (x >> 16);
-}
-
-// The same with lanes along keys and one query.
-INLINE vu score_word(vu key_word, uint32_t row_key_0, uint32_t row_key_1) {
+// One word for each (query, key); `key_word` is the key's position times KEY_MULTIPLIER.
+// Lanes run along queries or along keys: the other side is one number for all.
+template <class KeyWord, class RowKey>
+INLINE vu score_word(KeyWord key_word, RowKey row_key_0, RowKey row_key_1) {
     vu x = key_word ^ row_key_0;
     x ^= x >> 16;
     x *= 0x7FEB352Du;
