@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from generation import build_model, decode_steps
-from harness import RESULTS, own_peak_bytes, save
+from harness import own_peak_bytes, save
+from results import RESULTS
 
 import stochroute as sr
 from stochroute.compiled import LEVEL_VARIABLE, LEVELS, level

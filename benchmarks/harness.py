@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-
-RESULTS = Path(__file__).parent / "results"
+from results import RESULTS
 
 
 def own_peak_bytes() -> int:

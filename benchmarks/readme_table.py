@@ -3,25 +3,12 @@
 python benchmarks/readme_table.py            # after the benchmarks themselves
 """
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS
+from results import fill, interval, read
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- figures: benchmarks/readme_table.py -->", "<!-- end of figures -->"
-
-
-def read(name: str) -> dict[str, Any]:
-    """One result file."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def interval(ratio: dict[str, float], digits: int) -> str:
-    """A ratio with its 95 % interval."""
-    return f"{ratio['median']:.{digits}f} × ({ratio['low']:.{digits}f} – {ratio['high']:.{digits}f})"
 
 
 def generation_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -43,6 +30,19 @@ def generation_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
+def attention_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Attention with noise on every score against attention without."""
+    parts, shape = result["parts"], f"{result['heads']} heads of {result['width']}"
+    forward, backward = parts["forward"]["fused"]["float32"]["4096"], parts["backward"]["float32"]["2048"]
+    naive = parts["naive"]["forward"]["float32"]["4096"]
+    rival = "PyTorch's SDPA without noise"
+    return [
+        (f"attention with noise on every score, 4,096 tokens, {shape}, float32", rival, interval(forward, 2)),
+        ("the same, 2,048 tokens, with the backward pass", rival, interval(backward, 2)),
+        ("a (b, h, s, s) matrix of noise instead, 4,096 tokens", rival, interval(naive, 1)),
+    ]
+
+
 def story_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Coherent and distinct plots after the first prompt, the best setting of each family; the file has the others."""
     prompt, families = next(iter(result["prompts"].items()))
@@ -62,20 +62,15 @@ def share(entry: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    generation, stories = read("generation"), read("story_world")
+    generation, attention, stories = read("generation"), read("attention"), read("story_world")
     rows = [("what", "against", "result"), ("---", "---", "---")]
-    rows += generation_rows(generation) + story_rows(stories)
-    machines = " and ".join(
+    rows += generation_rows(generation) + attention_rows(attention) + story_rows(stories)
+    machines = ", ".join(
         f"`{result['command']}` on {result['date']}, {result['processor']}, threads: {result['threads']}"
-        for result in (generation, stories)
+        for result in (generation, attention, stories)
     )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    text = README.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(text):
-        raise SystemExit(f"{README.name} has no {BEGIN} … {END}")
-    filled = f"{BEGIN}\n{table}\n\nIntervals of 95 %. Measured by {machines}.\n{END}"
-    README.write_text(pattern.sub(lambda _: filled, text), encoding="utf-8")
+    fill(README, "benchmarks/readme_table.py", f"{table}\n\nIntervals of 95 %. Measured by {machines}.")
 
 
 if __name__ == "__main__":

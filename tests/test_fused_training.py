@@ -1,0 +1,68 @@
+"""Training through the fused kernels, in whole models: checkpointing, compilation and float64 agree."""
+
+import copy
+
+import pytest
+import torch
+
+import stochroute as sr
+from families import FAMILIES
+from levels import LEVELS
+from matrix import assert_same, kinds_of, stock_model
+from test_families_compile import COMPILER, fresh_compiler, needs_compiler
+from test_families_gradients import checkpoint, gradients_of
+
+pytestmark = [
+    pytest.mark.skipif(not LEVELS, reason="the package was installed without a C++ compiler"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # inductor's own imports
+]
+
+CHOSEN = ("llama", "gpt2", "gemma2", "gpt_oss", "opt")  # grouped heads, learned positions, softcap, sinks, own scaling
+
+
+def routed_copy(family: str, dtype: torch.dtype) -> sr.RoutedModel:
+    return sr.route(copy.deepcopy(stock_model(family, dtype)), kinds_of(family)["mixed"])
+
+
+@pytest.mark.parametrize("family", CHOSEN)
+@pytest.mark.parametrize("reentrant", [False, True], ids=["saved tensors", "reentrant"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradient_checkpointing_gives_the_same_gradients_bit_for_bit(family, reentrant, dtype):
+    routed = routed_copy(family, dtype)
+    assert {row.implementation for row in routed.explain().rows if row.kind != "experts"} == {"fused"}
+    plain = gradients_of(routed)
+    checkpoint(routed.model, reentrant=reentrant)
+    if reentrant:  # without it no gradient would enter the first checkpointed layer
+        routed.model.enable_input_require_grads()
+    recomputed = gradients_of(routed)
+    assert plain.keys() == recomputed.keys()
+    for name, gradient in plain.items():
+        assert torch.equal(recomputed[name], gradient), name
+
+
+@pytest.mark.parametrize("family", CHOSEN)
+def test_gradients_are_those_of_the_torch_kernels_in_float64(family):
+    fused, exact = (gradients_of(routed_copy(family, dtype)) for dtype in (torch.float32, torch.float64))
+    assert fused.keys() == exact.keys()
+    for name, gradient in exact.items():
+        if gradient.abs().max() > 1e-6:
+            assert_same(fused[name].double(), gradient.double(), 1e-2 if family == "gpt_oss" else 1e-3)
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=() if f == "llama" else pytest.mark.compile_all) for f in CHOSEN]
+)
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
+def test_compiled_gradients_are_the_eager_ones(family, backend):
+    assert COMPILER or backend == "aot_eager"
+    model = FAMILIES[family].build(torch.float32, experts="batched_mm")
+    routed = sr.route(model, kinds_of(family)["mixed"])
+    expected = gradients_of(routed)
+    with fresh_compiler():
+        routed.model = torch.compile(model, backend=backend, fullgraph=True, dynamic=False)
+        compiled = gradients_of(routed)
+    found = {name.replace("model._orig_mod.", "model."): gradient for name, gradient in compiled.items()}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        if gradient.abs().max() > 1e-6:
+            assert_same(found[name], gradient, 1e-3)
