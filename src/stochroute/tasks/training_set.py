@@ -1,0 +1,51 @@
+"""What a model is trained on: rows of token ids, what of them is learned, and who each row is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORED = -100  # the label that transformers leaves out of the loss
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """The examples of a token task, one a row, all of one length.
+
+    Attributes:
+        tokens: int64 (examples, length): prefix if any, prompt, body, end, padding.
+        labels: int64 (examples, length): the tokens to learn, that is body and end; IGNORED elsewhere.
+        ids: int64 (examples,): the stable id of each example, its index, to bind a path to.
+        prompt_length: tokens before the first one to learn, the same in every row.
+    """
+
+    tokens: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    prompt_length: int
+
+    @property
+    def start(self) -> int:
+        """The position before the first label: where a path's noise starts in training, `follow(paths, start=…)`."""
+        return self.prompt_length - 1
+
+    def with_prefixes(self, prefixes: np.ndarray) -> "TrainingSet":
+        """The same examples, row i after prefix i, the prefix not learned.
+
+        Args:
+            prefixes: int64 (examples, k), from `Vocabulary.null_prefixes` or `seed_prefixes`.
+
+        Raises:
+            ValueError: not one prefix an example.
+        """
+        prefixes = np.asarray(prefixes)
+        if prefixes.ndim != 2 or len(prefixes) != len(self.tokens):
+            raise ValueError(
+                f"prefixes of shape {prefixes.shape} do not fit {len(self.tokens)} examples: "
+                f"give shape ({len(self.tokens)}, prefix length)"
+            )
+        return TrainingSet(
+            tokens=np.hstack([prefixes, self.tokens]),
+            labels=np.hstack([np.full_like(prefixes, IGNORED), self.labels]),
+            ids=self.ids,
+            prompt_length=self.prompt_length + prefixes.shape[1],
+        )
