@@ -11,6 +11,7 @@ interleaved pairs, with 95 % intervals.
 
 import argparse
 import ctypes
+import datetime
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from generation import build_model, decode_steps
-from harness import own_peak_bytes, save
+from harness import own_command, own_peak_bytes, save
 from results import RESULTS
 
 import stochroute as sr
@@ -192,11 +193,14 @@ def main() -> None:
         print(json.dumps(PARTS[options.only[0]](options.pairs)))
         return
     file = RESULTS / "attention.json"
-    parts = json.loads(file.read_text())["parts"] if file.exists() else {}
+    before = json.loads(file.read_text()) if file.exists() else {}
+    parts, commands = before.get("parts", {}), before.get("commands", {})
     for name in options.only or PARTS:
         parts[name] = PARTS[name](options.pairs)
+        commands[name] = {"command": own_command(), "date": datetime.date.today().isoformat()}
         shape = {"batch": BATCH, "heads": HEADS, "width": WIDTH, "strength_nats": STRENGTH}
-        print("written:", save("attention", {"instruction_set": LEVELS[level()], **shape, "parts": parts}), flush=True)
+        result = {"instruction_set": LEVELS[level()], **shape, "commands": commands, "parts": parts}
+        print("written:", save("attention", result), flush=True)
 
 
 if __name__ == "__main__":

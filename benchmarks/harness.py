@@ -36,10 +36,15 @@ def processor() -> str:
     return f"{name} ({os.cpu_count()} cores{', ' + flags if flags else ''})"
 
 
+def own_command() -> str:
+    """The command line that this process was started with."""
+    return shlex.join(["python", *sys.argv])
+
+
 def save(name: str, result: dict[str, Any]) -> Path:
     """Writes the result as JSON, with the command, versions, processor and date, and returns the file."""
     record = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": own_command(),
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
         "threads": torch.get_num_threads(),

@@ -113,10 +113,11 @@ def main() -> None:
     result = read("attention")
     parts = result["parts"]
     tables = ["\n".join(f"| {' | '.join(row)} |" for row in rows) for rows in (ratio_rows(parts), other_rows(parts))]
+    commands = sorted({part["command"] for part in result["commands"].values()})
     machine = (
         f"b = {result['batch']}, h = {result['heads']}, d = {result['width']}, causal, "
-        f"{result['strength_nats']} nats; "
-        f"medians over interleaved pairs, intervals of 95 %. Measured by `{result['command']}` on {result['date']}, "
+        f"{result['strength_nats']} nats; medians over interleaved pairs, intervals of 95 %. Measured by "
+        f"{' and '.join(f'`{command}`' for command in commands)}, finished on {result['date']}, "
         f"{result['processor']}, threads: {result['threads']}, torch {result['torch']}."
     )
     fill(DOCS / "kernels.md", "benchmarks/kernels_page.py", "\n\n".join([*tables, machine]))
