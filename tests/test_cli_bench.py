@@ -1,6 +1,7 @@
 """`stochroute bench attention`: what runs here and why, and ratios against SDPA."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,7 +28,17 @@ def test_json_says_what_runs_and_how_fast(more, capsys):
 
 def test_float64_has_no_fused_arm(capsys):
     assert run([*SMALL, "--json", "--dtype", "float64"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["over_sdpa"]) == {"blocked", "naive"}
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["over_sdpa"]) == {"blocked", "naive"}
+    assert "float64" in report["left_out"]["fused"]
+
+
+def test_what_would_not_fit_into_memory_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    assert run([*SMALL, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "naive" not in report["over_sdpa"]
+    assert "GiB" in report["left_out"]["naive"]
 
 
 def test_people_get_two_tables(capsys):

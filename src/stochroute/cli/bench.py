@@ -14,7 +14,8 @@ from stochroute.cli.request import DTYPES
 
 bench = typer.Typer(no_args_is_help=True, help="Which implementation runs on this machine, and how fast.")
 
-_TIMED = ("fused", "fused, no noise", "blocked", "naive")
+_FUSED, _SLOW = ("fused", "fused, no noise"), ("blocked", "naive")
+_SLOW_PAIRS = 3  # enough where the rival is ten times faster
 
 
 @bench.callback()
@@ -55,12 +56,14 @@ def attention(
     from stochroute.measuring.attention import Shape
 
     shape = Shape(batch, heads, length, width, getattr(torch, dtype), device)
+    ratios, left_out = _ratios(shape, pairs, backward)
     report = {
         "implementations": _implementations(),
         "shape": {**asdict(shape), "dtype": dtype},
         "threads": torch.get_num_threads(),
         "backward": backward,
-        "over_sdpa": _ratios(shape, pairs, backward),
+        "over_sdpa": ratios,
+        "left_out": left_out,
     }
     print(json.dumps(report)) if as_json else _show(report)
 
@@ -89,20 +92,27 @@ def _implementations() -> list[dict[str, str]]:
     return rows
 
 
-def _ratios(shape: Any, pairs: int, backward: bool) -> dict[str, dict[str, float]]:
+def _ratios(shape: Any, pairs: int, backward: bool) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """The ratio of each implementation, and why one was left out."""
     import torch
+    from psutil import virtual_memory
     from rich.console import Console
     from rich.progress import track
 
     from stochroute.kernels import choose_attention
-    from stochroute.measuring.attention import over_stock
+    from stochroute.measuring.attention import naive_bytes, over_stock
 
-    fused = choose_attention(torch.device(shape.device), shape.dtype).name == "fused"
-    arms = [arm for arm in _TIMED if fused or "fused" not in arm]
-    return {
-        arm: over_stock(arm, shape, pairs, backward)
-        for arm in track(arms, "timing", console=Console(stderr=True), transient=True)
-    }
+    left_out: dict[str, str] = {}
+    choice = choose_attention(torch.device(shape.device), shape.dtype)
+    if choice.name != "fused":
+        left_out |= dict.fromkeys(_FUSED, choice.reason)
+    free = torch.cuda.mem_get_info()[0] if shape.device == "cuda" else virtual_memory().available
+    if naive_bytes(shape) > free / 2:
+        left_out["naive"] = f"it would take {naive_bytes(shape) / 2**30:.0f} GiB"
+    timed = dict.fromkeys(_FUSED, pairs) | {arm: min(pairs, _SLOW_PAIRS) for arm in _SLOW}
+    arms = [arm for arm in timed if arm not in left_out]
+    progress = track(arms, "timing", console=Console(stderr=True), transient=True)
+    return {arm: over_stock(arm, shape, timed[arm], backward) for arm in progress}, left_out
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -122,4 +132,6 @@ def _show(report: dict[str, Any]) -> None:
     table = Table("implementation", "ratio", "95 % interval", title=title)
     for arm, found in report["over_sdpa"].items():
         table.add_row(arm, f"{found['median']:.2f}", f"{found['low']:.2f} – {found['high']:.2f}")
+    for arm, why in report["left_out"].items():
+        table.add_row(arm, "–", f"left out: {why}")
     console.print(table)

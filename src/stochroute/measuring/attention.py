@@ -70,6 +70,11 @@ ARMS: dict[str, Callable[[AttentionInputs], Tensor]] = {
 }
 
 
+def naive_bytes(shape: Shape) -> int:
+    """What `naive_attention` needs at its peak: scores, noise, and the results of adding, masking and the softmax."""
+    return 5 * shape.batch * shape.heads * shape.length**2 * shape.dtype.itemsize
+
+
 def over_stock(arm: str, shape: Shape, pairs: int, backward: bool = False) -> dict[str, float]:
     """An arm's time over SDPA's: "median" with its 95 % interval "low", "high", "pairs", and SDPA's own seconds.
 
@@ -92,5 +97,5 @@ def over_stock(arm: str, shape: Shape, pairs: int, backward: bool = False) -> di
 
         return run
 
-    seconds = interleaved(runs(ARMS[arm]), runs(stock_attention), pairs, warmup=3)
+    seconds = interleaved(runs(ARMS[arm]), runs(stock_attention), pairs, warmup=min(pairs, 3))
     return {**ratio(seconds[:, 0], seconds[:, 1]), "sdpa_seconds": float(np.median(seconds[:, 1]))}
