@@ -80,7 +80,13 @@ def test_a_config_trains_saves_the_routing_and_writes_the_log_for_tensorboard(co
     assert {"train/loss", "train/transmission", "train/kl_routed_clean", "train/sigma/structural.0"} <= written
 
 
-def test_what_it_wrote_can_be_generated_from(content, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "trained",
+    [{"train": "all"}, {"train": "adapter", "adapter": {"rank": 2, "targets": ["q_proj"]}}],
+    ids=["all", "adapter"],
+)
+def test_what_it_wrote_can_be_generated_from(content, tmp_path, capsys, trained):
+    content |= trained
     assert run(["train", "--config", config(tmp_path, content)]) == 0
     capsys.readouterr()
     output = content["output"]

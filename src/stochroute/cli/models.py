@@ -38,7 +38,10 @@ def check_model_name(name: str | None) -> None:
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip()
     if looks_like_a_path and not Path(name).is_dir():
         raise BadInput(f"--model {name}: no such folder; name a folder with a transformers model, or one on the Hub")
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+    # the latter is an adapter, from which transformers finds the model that it belongs to
+    if Path(name).is_dir() and not any(
+        (Path(name) / file).is_file() for file in ("config.json", "adapter_config.json")
+    ):
         raise BadInput(f"--model {name}: no config.json in this folder; name one that save_pretrained has written")
 
 
