@@ -7,7 +7,7 @@ A path id is an unsigned 64-bit integer. People and files see it as exactly 16 h
 import operator
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 _LIMIT = 1 << 64
@@ -40,16 +40,27 @@ def derive_paths(seed: int, n: int, prompt: int = 0) -> list[int]:
     _check_range("n", n, 1, 1 << 32, "ask for at least one path")
     _check_range("prompt", prompt, 0, 1 << 32, "number the prompts 0, 1, …")
 
+    return derive_grid([seed], range(n), [prompt])
+
+
+def derive_grid(seeds: Sequence[int], samples: Sequence[int], prompts: Sequence[int]) -> list[int]:
+    """The path ids of many (seed, prompt) pairs, each for all the samples, those of one pair together.
+
+    Args:
+        seeds: one a pair, in [0, 2⁶⁴).
+        samples: sample indices, in [0, 2³²).
+        prompts: one a pair, in [0, 2³²).
+    """
     import torch
 
     from stochroute.noise import Kind, key_words, philox4x32
 
-    counter = torch.zeros(n, 4, dtype=torch.int64)
-    counter[:, 0] = torch.arange(n)
-    counter[:, 1] = prompt
-    counter[:, 3] = int(Kind.PATH)
-    words = cast(list[list[int]], philox4x32(counter, key_words([seed]))[:, :2].tolist())
-    return [high << 32 | low for low, high in words]
+    counter = torch.zeros(len(prompts), len(samples), 4, dtype=torch.int64)
+    counter[..., 0] = torch.tensor(samples)
+    counter[..., 1] = torch.tensor(prompts)[:, None]
+    counter[..., 3] = int(Kind.PATH)
+    words = philox4x32(counter, key_words(list(seeds))[:, None])[..., :2].flatten(0, 1)
+    return [high << 32 | low for low, high in cast(list[list[int]], words.tolist())]
 
 
 def check_seed(seed: int) -> int:
@@ -86,14 +97,19 @@ def format_path(path: int | str) -> str:
     return f"{parse_path(path):016x}"
 
 
-def _check_range(name: str, value: int, low: int, high: int, remedy: str) -> int:
+def check_integer(name: str, value: int, remedy: str) -> int:
+    """The value as a Python integer; ValueError with the remedy when it is none."""
     # a truth value can pass for an integer, but True as a seed is a slip of the pen
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
             raise TypeError
-        value = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise ValueError(f"{name}={value!r} is no integer: {remedy}") from None
+
+
+def _check_range(name: str, value: int, low: int, high: int, remedy: str) -> int:
+    value = check_integer(name, value, remedy)
     if not low <= value < high:
         raise ValueError(f"{name}={value} is outside [{low}, {high}): {remedy}")
     return value

@@ -16,6 +16,7 @@ from stochroute.kernels.scores import (
     DistanceBuckets,
     ScoreNoise,
     Visibility,
+    empty_output,
     like_projection,
 )
 
@@ -130,8 +131,7 @@ def _attention_backward_on_cuda(grad_out: Tensor, out: Tensor, lse: Tensor, *arg
 @torch.library.register_fake("stochroute::attention")
 def _attention_shapes(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     batch, heads, queries, _ = query.shape
-    out = value.new_empty(batch, queries, heads, value.shape[3]).transpose(1, 2)
-    return out, query.new_empty(batch, heads, queries, dtype=torch.float32)
+    return empty_output(query, value), query.new_empty(batch, heads, queries, dtype=torch.float32)
 
 
 @torch.library.register_fake("stochroute::attention_backward")

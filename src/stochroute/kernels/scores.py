@@ -181,3 +181,10 @@ def like_projection(tensor: Tensor) -> Tensor:
     """An empty tensor for the gradient of (b, heads, s, d): of the same strides where they are dense, else laid out
     (b, s, heads, d), as the projections of a model are."""
     return torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2)
+
+
+def empty_output(query: Tensor, value: Tensor) -> Tensor:
+    """An empty (b, h, q, d_v) in the value's dtype that lies in memory as (b, q, h, d_v), as the model's output
+    projection reads it."""
+    batch, heads, queries, _ = query.shape
+    return value.new_empty(batch, queries, heads, value.shape[3]).transpose(1, 2)

@@ -1,11 +1,10 @@
 """The settings of a task: how they are checked, and which random stream each of them opens."""
 
-import operator
 from enum import IntEnum
 
 import numpy as np
 
-from stochroute.paths import check_seed
+from stochroute.paths import check_integer, check_seed
 
 
 class Purpose(IntEnum):
@@ -28,12 +27,7 @@ def open_stream(purpose: Purpose, seed: int) -> np.random.Generator:
 
 def check_count(name: str, value: int, low: int, remedy: str) -> int:
     """The value itself, when it is an integer of at least `low`; ValueError with the remedy otherwise."""
-    try:
-        if isinstance(value, bool):  # a truth value can pass for an integer, but here it is a slip of the pen
-            raise TypeError
-        value = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}={value!r} is no integer: {remedy}") from None
+    value = check_integer(name, value, remedy)
     if value < low:
         raise ValueError(f"{name}={value} is less than {low}: {remedy}")
     return value

@@ -9,12 +9,11 @@ resume, worker or process can part the two.
 import hashlib
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from stochroute.config import Span
-from stochroute.noise import Kind, key_words, philox4x32
-from stochroute.paths import check_seed
+from stochroute.paths import check_seed, derive_grid
+from stochroute.training.measures import IGNORED
 
 EVALUATION = (1 << 32) - 1  # the step whose fresh paths evaluation walks; training never gets there
 
@@ -54,13 +53,13 @@ def example_paths(seed: int, keys: Sequence[int], draws: int, step: int | None =
     """
     seed = check_seed(seed)
     if step is not None:
-        seed = _derive([seed], _STEP_SEEDS, [step])[0]
+        seed = derive_grid([seed], [_STEP_SEEDS], [step])[0]
     halves = [divmod(key % (1 << 64), 1 << 32) for key in keys]
     seeds = [seed] * len(halves)
     if any(high for high, _ in halves):
-        wide = _derive(seeds, _WIDE_SEEDS, [high for high, _ in halves])
+        wide = derive_grid(seeds, [_WIDE_SEEDS], [high for high, _ in halves])
         seeds = [seed if not high else other for (high, _), other in zip(halves, wide, strict=True)]
-    return _derive(seeds, torch.arange(draws), [low for _, low in halves])
+    return derive_grid(seeds, range(draws), [low for _, low in halves])
 
 
 def start_positions(labels: Tensor, attention_mask: Tensor, span: Span) -> list[int]:
@@ -75,17 +74,6 @@ def start_positions(labels: Tensor, attention_mask: Tensor, span: Span) -> list[
     """
     if span == "all":
         return [0] * labels.shape[0]
-    first = (labels[:, 1:] != -100).long().argmax(-1)  # the slot before the first label
+    first = (labels[:, 1:] != IGNORED).long().argmax(-1)  # the slot before the first label
     positions = (attention_mask.cumsum(-1) - 1).clamp_min(0)
     return [int(p) for p in positions.gather(1, first[:, None]).flatten().tolist()]
-
-
-def _derive(seeds: list[int], samples: Tensor | int, prompts: list[int]) -> list[int]:
-    """derive_paths for many seeds and prompts at once: the path ids of the samples of each."""
-    samples = torch.as_tensor(samples).view(1, -1)
-    counter = torch.zeros(len(prompts), samples.shape[1], 4, dtype=torch.int64)
-    counter[..., 0] = samples
-    counter[..., 1] = torch.tensor(prompts, dtype=torch.int64)[:, None]
-    counter[..., 3] = int(Kind.PATH)
-    words = philox4x32(counter, key_words(seeds)[:, None])[..., :2].flatten(0, 1).tolist()
-    return [high << 32 | low for low, high in words]

@@ -31,12 +31,9 @@ INLINE vf row_noise(const Attention &a, const Lanes &rows, const Keys &keys, lon
     vf unit = unit_noise(word, a.distribution);
     if (a.buckets) {
         const vi bucket = bucket_of(rows.position[r] - load(keys.position + j), (int)a.buckets - 1);
-        float mean[VL], sigma[VL];
-        for (long i = 0; i < VL; i++) {
-            mean[i] = floats(a.mean, rows.head[r])[bucket[i] * a.mean.stride[1]];
-            sigma[i] = floats(a.sigma, rows.head[r])[bucket[i] * a.sigma.stride[1]];
-        }
-        unit = load(mean) + load(sigma) * unit;
+        vf mean, sigma;
+        gather(a, rows.head + r, 0, bucket, mean, sigma);
+        unit = mean + sigma * unit;
     }
     return rows.amplitude[r] * unit;
 }
@@ -96,7 +93,7 @@ static void decode_group(const Attention &a, long batch, long group, DecodeBlock
     for (long first = 0; first < a.keys; first += KEYS_AT_ONCE) {
         if (!read_keys(a, batch, first, b.rows, b.keys)) continue;
         for (long j = b.keys.count; j < whole_vectors(b.keys.count); j++)
-            b.keys.slot[j] = INT_MAX, b.keys.word[j] = 0, b.keys.position[j] = 0, b.scores[j] = 0;
+            b.keys.slot[j] = INT_MAX, b.keys.word[j] = 0, b.keys.position[j] = 0;
         const float *key = key_rows(a, a.key, batch, group, b.keys, a.width, b.key_copy);
         const float *value = key_rows(a, a.value, batch, group, b.keys, a.value_width, b.value_copy);
         for (long r = 0; r < b.rows.count; r++) decode_row(a, b, key, r);

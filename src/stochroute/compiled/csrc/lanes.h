@@ -10,7 +10,6 @@ namespace {
 constexpr long LANES = 96;           // queries of a block: whole tiles of 3 vectors in every instruction set
 constexpr long KEYS_AT_ONCE = 64;    // keys of a block: its scores, keys and values fit the first cache
 constexpr float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;
-constexpr long MAX_BUCKETS = 64;
 
 // Up to LANES rows of one group; a row is a (query head, query), the heads of the group one after another.
 struct Lanes {
@@ -44,10 +43,9 @@ static void read_lanes(const Attention &a, long batch, long group, long first_ro
     lanes.lowest = lanes.first_position = INT_MAX, lanes.highest = lanes.last_position = INT_MIN;
     lanes.noisy = false;
     for (long i = 0; i < lanes.vectors * VL; i++) {
+        lanes.amplitude[i] = 0, lanes.row_key_0[i] = lanes.row_key_1[i] = 0, lanes.position[i] = 0;
         if (i >= lanes.count) {  // idle lanes see nothing
-            lanes.slot[i] = INT_MIN, lanes.floor[i] = INT_MAX, lanes.head[i] = lanes.head[0];
-            lanes.amplitude[i] = 0, lanes.row_key_0[i] = lanes.row_key_1[i] = 0, lanes.position[i] = 0;
-            lanes.query[i] = 0;
+            lanes.slot[i] = INT_MIN, lanes.floor[i] = INT_MAX, lanes.head[i] = lanes.head[0], lanes.query[i] = 0;
             continue;
         }
         const long row = first_row + i, head = group * (a.heads / a.groups) + row / a.queries, query = row % a.queries;
@@ -56,7 +54,6 @@ static void read_lanes(const Attention &a, long batch, long group, long first_ro
         lanes.slot[i] = narrow(slot), lanes.floor[i] = narrow(slot - a.window);
         if (lanes.slot[i] < lanes.lowest) lanes.lowest = lanes.slot[i];
         if (lanes.slot[i] > lanes.highest) lanes.highest = lanes.slot[i];
-        lanes.amplitude[i] = 0, lanes.row_key_0[i] = lanes.row_key_1[i] = 0, lanes.position[i] = 0;
         if (!a.row_keys.data) continue;
         lanes.amplitude[i] = *floats(a.amplitude, batch, head, query) * LOG2_E;
         const int64_t *key = longs(a.row_keys, batch, head, query);

@@ -18,11 +18,12 @@ struct Meeting {
     vi bucket;  // with Spread::mixed
 };
 
-INLINE void gather(const Attention &a, const Lanes &lanes, long v, vi bucket, vf &mean, vf &sigma) {
+// The entries of the bucket tables for VL buckets, the i-th of them of head heads[i · step].
+INLINE void gather(const Attention &a, const int32_t *heads, long step, vi bucket, vf &mean, vf &sigma) {
     float means[VL], sigmas[VL];
     for (long i = 0; i < VL; i++) {
-        means[i] = floats(a.mean, lanes.head[v * VL + i])[bucket[i] * a.mean.stride[1]];
-        sigmas[i] = floats(a.sigma, lanes.head[v * VL + i])[bucket[i] * a.sigma.stride[1]];
+        means[i] = floats(a.mean, heads[i * step])[bucket[i] * a.mean.stride[1]];
+        sigmas[i] = floats(a.sigma, heads[i * step])[bucket[i] * a.sigma.stride[1]];
     }
     mean = load(means), sigma = load(sigmas);
 }
@@ -47,7 +48,7 @@ INLINE Meeting meet(const Attention &a, const Lanes &lanes, const Keys &keys, lo
         } else if constexpr (SPREAD == Spread::mixed) {
             vf mean, sigma;
             m.bucket = bucket_of(load(lanes.position + v * VL) - keys.position[j], (int)a.buckets - 1);
-            gather(a, lanes, v, m.bucket, mean, sigma);
+            gather(a, lanes.head + v * VL, 1, m.bucket, mean, sigma);
             m.unit = mean + sigma * m.xi;
         }
     }
@@ -91,7 +92,7 @@ static void visit_spread(const Attention &a, Lanes &lanes, const Keys &keys, flo
         return visit_seen<DRAW, Spread::mixed>(a, lanes, keys, scores, visitor);
     for (long v = 0; v < lanes.vectors; v++) {
         vf mean, sigma;
-        gather(a, lanes, v, splat((int32_t)keys.lowest_bucket), mean, sigma);
+        gather(a, lanes.head + v * VL, 1, splat((int32_t)keys.lowest_bucket), mean, sigma);
         store(lanes.mean + v * VL, mean), store(lanes.sigma + v * VL, sigma);
     }
     visit_seen<DRAW, Spread::flat>(a, lanes, keys, scores, visitor);

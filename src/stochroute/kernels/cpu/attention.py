@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stochroute.compiled import Strided, call, strided
 from stochroute.kernels.cpu.codes import DISTRIBUTIONS, DTYPES
-from stochroute.kernels.scores import AttentionGradients, AttentionInputs, like_projection
+from stochroute.kernels.scores import AttentionGradients, AttentionInputs, empty_output, like_projection
 
 
 class _Attention(ctypes.Structure):
@@ -43,9 +43,8 @@ def forward(inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
         (b, h, q, d_v) in the value's dtype, which lies in memory as (b, q, h, d_v); float32 (b, h, q), +∞ where a
         query sees no key.
     """
-    (batch, heads, queries, _), width = inputs.query.shape, inputs.value.shape[3]
-    out = inputs.value.new_empty(batch, queries, heads, width).transpose(1, 2)
-    lse = inputs.query.new_empty(batch, heads, queries, dtype=torch.float32)
+    out = empty_output(inputs.query, inputs.value)
+    lse = inputs.query.new_empty(inputs.query.shape[:3], dtype=torch.float32)
     arguments, _made_for_it = _describe(inputs, out, lse)
     call("attention_forward", arguments)
     return out, lse

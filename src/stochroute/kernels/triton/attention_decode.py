@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stochroute.kernels.scores import AttentionInputs
+from stochroute.kernels.scores import AttentionInputs, empty_output
 from stochroute.kernels.triton.arguments import (
     bucket_tensors,
     noise_tensors,
@@ -17,7 +17,6 @@ from stochroute.kernels.triton.arguments import (
     strided,
     visibility_tensors,
 )
-from stochroute.kernels.triton.attention_forward import empty_output
 from stochroute.kernels.triton.blocks import INTERPRETED, case_of, decode_blocks
 from stochroute.kernels.triton.launch import launch
 from stochroute.kernels.triton.online_softmax import attend, close_softmax
@@ -98,7 +97,7 @@ def decode(inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
     blocks = decode_blocks(case_of(inputs, max(block_width, block_value)), members * queries)
     split_keys = max(_SPLIT_KEYS, triton.next_power_of_2(triton.cdiv(keys, _MOST_SPLITS)))
     splits = max(1, triton.cdiv(keys, split_keys))
-    out = empty_output(inputs)
+    out = empty_output(inputs.query, inputs.value)
 
     def partial(*width: int) -> Tensor:
         return torch.empty(batch, heads, queries, splits, *width, dtype=torch.float32, device=out.device)

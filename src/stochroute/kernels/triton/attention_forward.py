@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stochroute.kernels.scores import AttentionInputs
+from stochroute.kernels.scores import AttentionInputs, empty_output
 from stochroute.kernels.triton.arguments import (
     bucket_tensors,
     noise_tensors,
@@ -45,12 +45,6 @@ def _forward(
     tl.store(lse + (batch * tl.num_programs(1) + head) * queries + rows, row_lse, mask=inside)
 
 
-def empty_output(inputs: AttentionInputs) -> Tensor:
-    """(b, h, q, d_v) in the value's dtype, laid out (b, q, h, d_v), as the model's output projection reads it."""
-    batch, heads, queries, _ = inputs.query.shape
-    return inputs.value.new_empty(batch, queries, heads, inputs.value.shape[3]).transpose(1, 2)
-
-
 def forward(inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
     """The output and what the backward pass needs of the softmax; dropout must be 0.
 
@@ -63,7 +57,7 @@ def forward(inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
     groups, keys, value_width = inputs.key.shape[1], inputs.key.shape[2], inputs.value.shape[3]
     block_width, block_value = padded_width(width), padded_width(value_width)
     blocks = forward_blocks(case_of(inputs, max(block_width, block_value)))
-    out = empty_output(inputs)
+    out = empty_output(inputs.query, inputs.value)
     lse = torch.empty(batch, heads, queries, dtype=torch.float32, device=out.device)
     launch(
         _forward, (triton.cdiv(queries, blocks.queries), heads, batch),

@@ -28,27 +28,30 @@ def product(a, b, onto=None):
 
 
 @triton.jit
-def load_rows(tensor, batch, head, rows, inside, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """(rows, BLOCK) of a tensor (batch, head, row, WIDTH), zeros outside; head is one for all or one a row."""
+def _places(tensor, batch, head, rows, inside, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Pointers (rows, BLOCK) into a tensor (batch, head, row, WIDTH) and which of them are inside; head is one for all
+    or one a row."""
     strides = tensor.strides
     columns = tl.arange(0, BLOCK)
     row = tensor.start + batch * strides[0] + head.to(tl.int64) * strides[1] + rows.to(tl.int64) * strides[2]
     mask = inside[:, None]
     if WIDTH != BLOCK:
         mask = mask & (columns < WIDTH)[None, :]
-    return tl.load(row[:, None] + columns[None, :] * strides[3], mask=mask, other=0.0)
+    return row[:, None] + columns[None, :] * strides[3], mask
+
+
+@triton.jit
+def load_rows(tensor, batch, head, rows, inside, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """(rows, BLOCK) of a tensor (batch, head, row, WIDTH), zeros outside; head is one for all or one a row."""
+    at, mask = _places(tensor, batch, head, rows, inside, WIDTH, BLOCK)
+    return tl.load(at, mask=mask, other=0.0)
 
 
 @triton.jit
 def store_rows(tensor, batch, head, rows, inside, tile, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """Writes what `load_rows` would read, in the tensor's dtype."""
-    strides = tensor.strides
-    columns = tl.arange(0, BLOCK)
-    row = tensor.start + batch * strides[0] + head.to(tl.int64) * strides[1] + rows.to(tl.int64) * strides[2]
-    mask = inside[:, None]
-    if WIDTH != BLOCK:
-        mask = mask & (columns < WIDTH)[None, :]
-    tl.store(row[:, None] + columns[None, :] * strides[3], tile.to(tensor.start.dtype.element_ty), mask=mask)
+    at, mask = _places(tensor, batch, head, rows, inside, WIDTH, BLOCK)
+    tl.store(at, tile.to(tensor.start.dtype.element_ty), mask=mask)
 
 
 @triton.jit
