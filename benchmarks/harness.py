@@ -41,9 +41,9 @@ def own_command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
-def save(name: str, result: dict[str, Any]) -> Path:
-    """Writes the result as JSON, with the command, versions, processor and date, and returns the file."""
-    record = {
+def record() -> dict[str, Any]:
+    """The command, versions, processor and date of this process, as every result names them."""
+    return {
         "command": own_command(),
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
@@ -51,9 +51,12 @@ def save(name: str, result: dict[str, Any]) -> Path:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        **result,
     }
+
+
+def save(name: str, result: dict[str, Any]) -> Path:
+    """Writes the result as JSON with its `record`, and returns the file."""
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"
-    target.write_text(json.dumps(record, indent=2) + "\n")
+    target.write_text(json.dumps({**record(), **result}, indent=2) + "\n")
     return target

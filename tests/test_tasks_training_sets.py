@@ -167,3 +167,33 @@ def test_the_order_of_siblings_is_fixed_and_children_are_not_shared():
     for child in (first, second):
         assert len(set(zip(child, parent, strict=True))) == 12
     assert not task.coherent([second[0], first[0], parent[0], task.vocabulary.end])
+
+
+@pytest.mark.parametrize("task", [Circle(training_size=60), Line(training_size=60)], ids=["circle", "line"])
+def test_renamed_examples_keep_their_form_their_id_and_what_is_learned(task):
+    plain, renamed = task.training_set(), task.renamed_training_set(passes=3, seed=5)
+    assert len(renamed) == 3 * len(plain)
+    np.testing.assert_array_equal(renamed.ids, np.tile(plain.ids, 3))
+    np.testing.assert_array_equal(renamed.labels == IGNORED, np.tile(plain.labels == IGNORED, (3, 1)))
+    np.testing.assert_array_equal(renamed.labels[:, 1:], renamed.tokens[:, 1:])
+    forms = [task.canonical(row[1:]) for row in plain.tokens]
+    assert [task.canonical(row[1:]) for row in renamed.tokens] == 3 * forms
+    assert len(np.unique(renamed.tokens, axis=0)) == len(renamed)  # no pass repeats another
+    np.testing.assert_array_equal(renamed.tokens, task.renamed_training_set(3, 5).tokens)
+    assert (renamed.tokens != task.renamed_training_set(3, 6).tokens).any()
+
+
+def test_renaming_takes_every_name_equally_often():
+    task = Circle(training_size=1)
+    first = task.renamed_training_set(passes=20_000, seed=0).tokens[:, 1]
+    counts = np.bincount(first, minlength=task.entities)
+    assert len(counts) == task.entities
+    assert abs(counts - 2_000).max() < 6 * 2_000**0.5
+
+
+def test_a_training_set_is_a_dataset_by_the_names_that_training_expects():
+    rows = Circle(training_size=5).training_set()
+    assert len(rows) == 5
+    assert set(rows[3]) == {"input_ids", "labels", "example"}
+    assert rows[3]["example"] == 3
+    np.testing.assert_array_equal(rows[3]["input_ids"], rows.tokens[3])

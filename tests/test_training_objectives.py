@@ -165,15 +165,17 @@ def test_entropy_mixture_and_divergence_are_those_of_torch_distributions():
     assert torch.allclose(mixture(log_p).exp(), (p.probs + q.probs) / 2, atol=1e-6)
 
 
-def test_marginal_preserving_is_information_minus_what_exceeds_the_budget_at_each_label():
-    objective = MarginalPreserving(draws=3, budget=0.3, penalty=5.0)
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_marginal_preserving_is_information_minus_what_exceeds_the_budget_at_each_label(temperature):
+    objective = MarginalPreserving(draws=3, budget=0.3, penalty=5.0, temperature=temperature)
     logits = random_logits(12)
     expected = 0.0
     for row, t in TARGETS:
         p = logits[4 * row : 4 * row + 4, t - 1].softmax(-1)
+        sampler = Categorical(logits=logits[4 * row + 3, t - 1] / temperature)
         mean = Categorical(probs=p[:3].mean(0))
         information = mean.entropy() - Categorical(probs=p[:3]).entropy().mean()
-        excess = kl_divergence(Categorical(probs=p[3]), mean) - 0.3
+        excess = kl_divergence(sampler, mean) - 0.3
         expected += 5.0 * max(0.0, excess.item()) - information.item()
     assert objective.total(logits, LABELS, routed(), 0).item() == pytest.approx(expected, rel=1e-4)
 
@@ -230,6 +232,7 @@ def test_gradients_of_the_noise_are_those_of_finite_differences(objective):
         (lambda: BestOfK(draws=1), "draws=1"),
         (lambda: BestOfK(epsilon=1.0), r"epsilon=1\.0"),
         (lambda: MarginalPreserving(budget=float("nan")), "budget=nan"),
+        (lambda: MarginalPreserving(temperature=0), "temperature=0.*leaves nothing"),
         (lambda: Variational().check(routed(), False), "absolute"),
         (lambda: MarginalPreserving().check(routed(), True), "train"),
     ],

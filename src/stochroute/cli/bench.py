@@ -1,6 +1,7 @@
-"""`stochroute bench`: what runs on this machine, and how fast, against a named rival.
+"""`stochroute bench`: what runs on this machine, how fast, against a named rival, and how creative it is.
 
 stochroute bench attention --length 2048 --dtype bfloat16
+stochroute bench creativity --rescore circle
 """
 
 import json
@@ -12,7 +13,7 @@ import typer
 from stochroute.cli.errors import BadInput
 from stochroute.cli.request import DTYPES
 
-bench = typer.Typer(no_args_is_help=True, help="Which implementation runs on this machine, and how fast.")
+bench = typer.Typer(no_args_is_help=True, help="What runs on this machine, how fast, and how creative it is.")
 
 _FUSED, _SLOW = ("fused", "fused, no noise"), ("blocked", "naive")
 _SLOW_PAIRS = 3  # enough where the rival is ten times faster
@@ -66,6 +67,55 @@ def attention(
         "left_out": left_out,
     }
     print(json.dumps(report)) if as_json else _show(report)
+
+
+@bench.command()
+def creativity(
+    rescore: Annotated[str, typer.Option(help="The task: circle or line.")],
+    samples: Annotated[int, typer.Option(help="Paths to walk, one sample each.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Of the paths.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Scores the shipped model of a task with a known ceiling along fresh paths, in seconds.
+
+    Example: stochroute bench creativity --rescore circle
+    """
+    if samples < 1:
+        raise BadInput(f"--samples {samples}: give a positive number")
+    from stochroute.embedded.creative import CREATIVE_TASKS, load_creative
+    from stochroute.paths import check_seed
+
+    if rescore not in CREATIVE_TASKS:
+        raise BadInput(f"--rescore {rescore}: choose {' or '.join(CREATIVE_TASKS)}")
+    check_seed(seed)
+    shipped = load_creative(rescore)
+    found, ceiling = shipped.score(samples, seed), shipped.task.ceiling(samples)
+    report = {
+        "task": rescore,
+        "seed": seed,
+        **asdict(found),
+        "ceiling": ceiling,
+        "share_of_ceiling": found.creativity / ceiling,
+        "reported": shipped.provenance["test"],
+        "command": shipped.provenance["command"],
+    }
+    print(json.dumps(report)) if as_json else _show_score(report)
+
+
+def _show_score(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{report['task']}: {report['samples']} fresh paths of seed {report['seed']}"
+    table = Table("", "here", "reported", title=title)
+    for name in ("creativity", "coherence", "memorised", "unique"):
+        table.add_row(name, f"{report[name]:.3f}", f"{report['reported'][name]:.3f}")
+    table.add_row("memorised by chance", f"{report['chance']:.3f}", "")
+    table.add_row("ceiling of creativity", f"{report['ceiling']:.3f}", "")
+    table.add_row("share of the ceiling", f"{report['share_of_ceiling']:.3f}", "")
+    console = Console()
+    console.print(table)
+    console.print(f"trained by: {report['command']}", highlight=False)
 
 
 def _implementations() -> list[dict[str, str]]:

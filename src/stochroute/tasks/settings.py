@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     EDGES = 2
     PREFIXES = 3
     SAMPLES = 4
+    NAMES = 5
 
 
 def open_stream(purpose: Purpose, seed: int) -> np.random.Generator:

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from stochroute.tasks.settings import check_count
+from stochroute.tasks.settings import Purpose, check_count, open_stream
 from stochroute.tasks.task import TokenTask
+from stochroute.tasks.training_set import IGNORED, TrainingSet
 from stochroute.tasks.vocabulary import TokenSample, Vocabulary
 
 
@@ -57,6 +58,26 @@ class ShuffledEdges(TokenTask):
         names = {entity: name for name, entity in enumerate(dict.fromkeys(body))}
         form = tuple(names[entity] for entity in body)
         return form if self._is_one_chain(form[::2], form[1::2]) else None
+
+    def renamed_training_set(self, passes: int, seed: int) -> TrainingSet:
+        """The training set `passes` times over, in every row with the entities renamed by a permutation of its own.
+
+        Forms know no names, so that renaming shows the model nothing but the forms that it would see anyway, and what
+        counts as memorised stays the same. Row k tells example k mod training_size; pass 0 is renamed too.
+
+        Args:
+            passes: how often each example comes.
+            seed: of the permutations; the same (passes, seed) gives the same rows.
+        """
+        check_count("passes", passes, 1, "give how often each example is to come")
+        plain = self.training_set()
+        tokens = np.tile(plain.tokens, (passes, 1))
+        names = np.tile(np.arange(self.entities), (len(tokens), 1))
+        names = open_stream(Purpose.NAMES, seed).permuted(names, axis=1)
+        named = tokens < self.entities
+        tokens = np.where(named, np.take_along_axis(names, np.where(named, tokens, 0), axis=1), tokens)
+        labels = np.where(np.tile(plain.labels, (passes, 1)) == IGNORED, IGNORED, tokens)
+        return TrainingSet(tokens, labels, np.tile(plain.ids, passes), plain.prompt_length)
 
     def _is_one_chain(self, sources: tuple[int, ...], targets: tuple[int, ...]) -> bool:
         """Whether the edges, source to target, are one walk through `nodes` nodes."""

@@ -1,6 +1,7 @@
 """What a model is trained on: rows of token ids, what of them is learned, and who each row is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +10,13 @@ IGNORED = -100  # the label that transformers leaves out of the loss
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """The examples of a token task, one a row, all of one length.
+    """The examples of a token task, one a row, all of one length: a dataset as `RoutedTrainer` takes it.
 
     Attributes:
         tokens: int64 (examples, length): prefix if any, prompt, body, end, padding.
         labels: int64 (examples, length): the tokens to learn, that is body and end; IGNORED elsewhere.
-        ids: int64 (examples,): the stable id of each example, its index, to bind a path to.
+        ids: int64 (examples,): the stable id of each example, to bind a path to. An example that stands in several
+            rows, each time told otherwise, keeps its id.
         prompt_length: tokens before the first one to learn, the same in every row.
     """
 
@@ -22,6 +24,13 @@ class TrainingSet:
     labels: np.ndarray
     ids: np.ndarray
     prompt_length: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """One row by the names that training expects: "input_ids", "labels" (length,) and "example"."""
+        return {"input_ids": self.tokens[row], "labels": self.labels[row], "example": int(self.ids[row])}
 
     @property
     def start(self) -> int:

@@ -214,30 +214,36 @@ class BestOfK(Objective):
 
 @dataclass(frozen=True)
 class MarginalPreserving(Objective):
-    """Σ_t −I_t(y; z) + penalty · max(0, KL_t(p_clean ‖ mean_k p_k) − budget), self-supervised, for a frozen model.
+    """Σ_t −I_t(y; z) + penalty · max(0, KL_t(p_τ ‖ mean_k p_k) − budget), self-supervised, for a frozen model.
 
     I_t = H[mean_k p_k] − mean_k H[p_k] over the next token at each position t that has a label, with K fresh paths:
-    the path comes to decide what the sampler decided before, while the mixture over paths stays the clean model. The
-    labels' values are not read. The hinge is the penalty form of the constraint KL ≤ budget (exact for a penalty
-    above the multiplier; Bertsekas 1975, Mathematical Programming 9), taken at every position, so that batches add up
-    and that the mean over positions keeps the budget too. Both estimates err on the safe side for a finite K: I is
-    below that of all paths on average, KL above. Costs K + 1 rows an example.
+    the path comes to decide what the sampler decided before, while the mixture over paths stays p_τ ∝ p_clean^(1/τ),
+    the clean model under that sampler's temperature. The labels' values are not read. The hinge is the penalty form of
+    the constraint KL ≤ budget (exact for a penalty above the multiplier; Bertsekas 1975, Mathematical Programming 9),
+    taken at every position, so that batches add up and that the mean over positions keeps the budget too. Both
+    estimates err on the safe side for a finite K: I is below that of all paths on average, KL above, so that few paths
+    allow little transmission. Costs K + 1 rows an example.
 
     Attributes:
         draws: K, at least 2; I cannot exceed ln K.
         budget: in nats a position.
         penalty: nats of objective for a nat over the budget.
+        temperature: τ > 0, of the sampler that the path is to stand in for.
     """
 
     draws: int = 8
     budget: float = 0.05
     penalty: float = 10.0
+    temperature: float = 1.0
     clean_row = True
 
     def __post_init__(self) -> None:
         _at_least("draws", self.draws, 2)
         _at_least("budget", self.budget, 0)
         _at_least("penalty", self.penalty, 0)
+        _at_least("temperature", self.temperature, 0)
+        if not self.temperature:
+            raise ValueError("temperature=0 leaves nothing for a path to decide: give a number > 0, such as 0.5")
 
     def check(self, routed: RoutedModel, base_trained: bool) -> None:
         if base_trained:
@@ -247,7 +253,7 @@ class MarginalPreserving(Objective):
 
     def total(self, logits: Tensor, labels: Tensor, routed: RoutedModel, step: int) -> Tensor:
         log_p = target_log_probabilities(logits, labels, self.draws + 1)
-        along, clean = log_p[:-1], log_p[-1].detach()
+        along, clean = log_p[:-1], (log_p[-1].detach() / self.temperature).log_softmax(-1)
         excess = (divergence(clean, mixture(along)) - self.budget).clamp_min(0)
         return (self.penalty * excess - transmission(along)).sum()
 

@@ -1,0 +1,124 @@
+"""Creativity with a known ceiling: paths against tuned sampling, seed-conditioning and dropout, at equal training.
+
+    python benchmarks/creativity.py circle --training null --seed 0     # one run: minutes on one core
+    python benchmarks/creativity.py circle                              # every training and seed that is not there yet
+    python benchmarks/creativity.py --merge                             # the runs -> results/creativity.json
+
+One rule for every arm: the same steps and rows, the same number of trials (checkpoints × decodings), chosen on held-out
+paths, reported on others. A run writes results/creativity_runs/SIZE/TASK/TRAINING.SEED.json; killed before that, it
+starts again. Sizes are in creativity_SIZE.yaml.
+"""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from creativity_arms import TRAININGS
+from creativity_training import Run, Size, Transmission
+from harness import record
+from results import RESULTS
+from scipy import stats
+
+from stochroute.tasks import TASKS, TokenTask
+
+RUNS = RESULTS / "creativity_runs"
+WORK = Path(__file__).parent / "work"  # checkpoints; not kept in the repository
+SEEDS = (0, 1, 2)
+SHARES = ("creativity", "coherence", "memorised", "unique")
+
+
+def read_size(size: str, name: str) -> tuple[TokenTask, Size]:
+    """The task and its size by their name in creativity_SIZE.yaml."""
+    settings = yaml.safe_load((Path(__file__).parent / f"creativity_{size}.yaml").read_text())[name]
+    task = TASKS[settings.pop("task", name)](**settings.pop("options", {}))
+    assert isinstance(task, TokenTask)
+    settings["transmission"] = Transmission(**settings["transmission"])
+    settings["checks"] = tuple(settings["checks"])
+    return task, Size(samples=task.PUBLISHED_SAMPLES, **settings)
+
+
+def names_in(size: str) -> list[str]:
+    """The tasks of a size."""
+    return list(yaml.safe_load((Path(__file__).parent / f"creativity_{size}.yaml").read_text()))
+
+
+def run_file(size: str, name: str, training: str, seed: int) -> Path:
+    """Where the record of a run is."""
+    return RUNS / size / name / f"{training}.{seed}.json"
+
+
+def run(size: str, name: str, training: str, seed: int) -> None:
+    """Makes one run, unless its record is there."""
+    target = run_file(size, name, training, seed)
+    if target.exists():
+        return
+    task, settings = read_size(size, name)
+    folder = WORK / size / name / f"{training}.{seed}"
+    found = Run(task, settings, training, seed, folder).train()
+    words = ["python", "benchmarks/creativity.py", name, "--size", size, "--training", training, "--seed", str(seed)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    whole = {**record(), "command": shlex.join(words), **found, "ceiling": task.ceiling(settings.samples)}
+    partial = target.with_suffix(".partial")
+    partial.write_text(json.dumps(whole, indent=1) + "\n")
+    partial.rename(target)
+
+
+def merge(size: str) -> dict[str, Any]:
+    """All runs of a size by task and arm: means over seeds, with 95 % intervals (Student's t) for creativity."""
+    merged: dict[str, Any] = {}
+    for name in names_in(size):
+        runs = [json.loads(path.read_text()) for path in sorted((RUNS / size / name).glob("*.json"))]
+        if not runs:
+            continue
+        arms: dict[str, Any] = {}
+        for training in TRAININGS:
+            seeds = [run for run in runs if run["training"] == training]
+            for arm in seeds[0]["arms"] if seeds else ():
+                arms[arm] = _over_seeds([run["arms"][arm] for run in seeds], seeds[0])
+        merged[name] = {**arms, "ceiling": runs[0]["ceiling"]}
+    return merged
+
+
+def _over_seeds(found: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
+    values = np.array([arm["test"]["creativity"] for arm in found])
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+    means = {share: float(np.nanmean([arm["test"][share] for arm in found])) for share in SHARES}
+    return {
+        **means,
+        "low": None if np.isnan(half) else float(values.mean() - half),
+        "high": None if np.isnan(half) else float(values.mean() + half),
+        "chance": found[0]["test"]["chance"],
+        "seeds": len(found),
+        "chosen": [f"step {arm['step']}, {arm['trial']}" for arm in found],
+        **{key: run[key] for key in ("command", "date", "processor", "torch", "transformers")},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", nargs="*", help="names in creativity_SIZE.yaml; none: all of them")
+    parser.add_argument("--size", default="cpu", help="cpu (default) or published")
+    parser.add_argument("--training", action="append", choices=list(TRAININGS), help="again for more; none: all")
+    parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
+    parser.add_argument("--merge", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    if unknown := set(options.task) - set(names_in(options.size)):
+        parser.error(f"{', '.join(unknown)}: choose from {', '.join(names_in(options.size))}")
+    torch.set_num_threads(1)
+    if not options.merge:
+        for name in options.task or names_in(options.size):
+            for seed in options.seed or SEEDS:
+                for training in options.training or TRAININGS:
+                    run(options.size, name, training, seed)
+    target = RESULTS / ("creativity.json" if options.size == "cpu" else f"creativity_{options.size}.json")
+    target.write_text(json.dumps(merge(options.size), indent=2) + "\n")
+    print("written:", target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The arms of the creativity benchmark: what is trained, and how each trained model is decoded.
+
+A *training* is one run; an *arm* is one way to decode it, with `TRIALS` settings of which a held-out score chooses one.
+Every arm has the same number of trials; greedy seed-conditioning alone has nothing to choose.
+"""
+
+from dataclasses import dataclass
+
+import stochroute as sr
+from stochroute.measuring.creativity import Decoding
+
+TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
+TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+MIN_P = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+STRENGTHS = (0.35, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)  # over the strength in training
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Where activations are dropped in training, and how many of them.
+
+    Attributes:
+        site: "ffn" (feed-forward outputs), "residual" (these and attention's outputs) or "attention" (its weights).
+        rate: in (0, 1).
+    """
+
+    site: str
+    rate: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run.
+
+    Attributes:
+        objective: "plain" (no noise), "bound", "shuffled" (bound, but the paths of a batch change places), "fresh",
+            "transmission" (the plain run's model, whose last steps go into the noise alone: MarginalPreserving), or
+            "untrained" (noise as it starts, on the plain run's model).
+        routing: where the noise is; None for the original model.
+        learns_noise: whether the noise has a gradient.
+        prefix: random tokens before the prompt, one string an example.
+        dropout: in training.
+    """
+
+    objective: str = "plain"
+    routing: sr.RoutingConfig | None = None
+    learns_noise: bool = True
+    prefix: int = 0
+    dropout: Dropout | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to decode: how tokens are chosen, and the strength over that in training."""
+
+    decoding: Decoding
+    strength: float = 1.0
+
+    def __str__(self) -> str:
+        chosen = {"temperature": self.decoding.temperature, "top-p": self.decoding.top_p, "min-p": self.decoding.min_p}
+        words = [f"{name} {value:g}" for name, value in chosen.items() if value is not None] or ["greedy"]
+        return ", ".join([*words, *([f"strength × {self.strength:g}"] if self.strength != 1 else [])])
+
+
+def _structural(form: str, layers: str, hold: int | str) -> sr.RoutingConfig:
+    return sr.RoutingConfig(
+        structural=sr.Structural(form=form, layers=layers, strength=0.5, hold=hold)  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _with_attention(routing: sr.RoutingConfig | None, hold: int | str) -> sr.RoutingConfig:
+    structural = None if routing is None else routing.structural
+    return sr.RoutingConfig(structural=structural, attention=sr.Attention(strength=0.5, hold=hold))  # pyright: ignore[reportArgumentType]
+
+
+def _kinds(layers: str, hold: int | str) -> dict[str, sr.RoutingConfig]:
+    """A routing for each kind of noise and both together."""
+    forms = {form: _structural(form, layers, hold) for form in ("shared", "independent", "latent")}
+    attention = {
+        "attention": _with_attention(None, hold),
+        "latent and attention": _with_attention(forms["latent"], hold),
+    }
+    return {**forms, **attention}
+
+
+_A_SAMPLE, _A_TOKEN = _kinds("all", "sequence"), _kinds("upper_third", 1)
+
+TRAININGS: dict[str, Training] = {
+    "null": Training(),
+    "bound by transmission, latent": Training("transmission", _A_TOKEN["latent"]),
+    "frozen noise, a draw a token, latent": Training("untrained", _A_TOKEN["latent"]),
+    "bound to examples, latent": Training("bound", _A_SAMPLE["latent"]),
+    "fresh, latent": Training("fresh", _A_SAMPLE["latent"]),
+    "shuffled, latent": Training("shuffled", _A_SAMPLE["latent"]),
+    "seed, 10 tokens": Training(prefix=10),
+    **{
+        f"dropout {rate:g}, {site}": Training(dropout=Dropout(site, rate))
+        for rate in (0.1, 0.2, 0.4)
+        for site in ("residual", "ffn", "attention")
+    },
+    "seed, 4 tokens": Training(prefix=4),
+    "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),
+    **{
+        f"bound by transmission, {kind}": Training("transmission", _A_TOKEN[kind])
+        for kind in ("shared", "independent", "attention", "latent and attention")
+    },
+    **{
+        f"bound to examples, {kind}": Training("bound", _A_SAMPLE[kind])
+        for kind in ("shared", "independent", "attention", "latent and attention")
+    },
+}
+
+GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
+TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
+
+
+def arms_of(name: str) -> dict[str, tuple[Trial, ...]]:
+    """The arms that a training gives: name -> its trials."""
+    training = TRAININGS[name]
+    if training.routing is not None:
+        return {f"{name}, greedy": GREEDY, f"{name}, tempered": TEMPERED}
+    if training.prefix:
+        return {f"{name}, greedy": (Trial(Decoding()),), f"{name}, tempered": TEMPERED}
+    if training.dropout:
+        return {f"{name}, tempered": TEMPERED}
+    return {
+        f"{name}, temperature": TEMPERED,
+        f"{name}, top-p": tuple(Trial(Decoding(1.0, top_p=p)) for p in TOP_P),
+        f"{name}, min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
+    }

@@ -1,0 +1,297 @@
+"""One training run of the creativity benchmark: a model from nothing, checked on the way, its best checkpoints
+scored."""
+
+import math
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from creativity_arms import TRAININGS, Dropout, Training, Trial, arms_of
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+import stochroute as sr
+from stochroute.measuring.creativity import write_samples
+from stochroute.tasks import Score, TokenTask, TrainingSet
+from stochroute.tasks.shuffled_edges import ShuffledEdges
+from stochroute.training import BoundPaths, FreshPaths, MarginalPreserving, RoutedTrainer
+from stochroute.training.data import Collate
+from stochroute.training.objectives import Batch, Rows
+
+NO_NOISE = sr.RoutingConfig(structural=None)
+HELD_OUT_SEED, TEST_SEED = 1, 2  # of the paths and prefixes that choose, and of those that are reported
+PLAIN = "null"  # the training whose last steps `transmission` takes over
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """How noise is trained on a plain model, in place of its last steps.
+
+    Attributes:
+        steps: how many.
+        examples, paths: rows of a step are examples · (paths + 1), as many as in a plain step.
+        learning_rate: of the noise.
+        budget: nats a token that the mixture over paths may move away from the plain model.
+        temperature: of the plain model's sampler that the paths are to stand in for.
+    """
+
+    steps: int
+    examples: int
+    paths: int
+    learning_rate: float
+    budget: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """How one task is trained, the same for every training.
+
+    Attributes:
+        model: arguments of LlamaConfig.
+        steps, batch, learning_rate: AdamW with a cosine; every training makes as many steps of as many rows.
+        renamed: whether the names of an example change from pass to pass (`renamed_training_set`).
+        checks: after which shares of the steps a checkpoint is considered.
+        held_out: samples that choose.
+        samples: samples that are reported.
+        transmission: None where there is no such arm.
+    """
+
+    model: dict[str, Any]
+    steps: int
+    batch: int
+    learning_rate: float
+    renamed: bool
+    checks: tuple[float, ...]
+    held_out: int
+    samples: int
+    transmission: Transmission
+
+
+@dataclass(frozen=True)
+class ShuffledPaths(BoundPaths):
+    """Bound paths, except that those of a batch change places: every path is seen as often, and says nothing."""
+
+    def rows(self, batch: Batch, seed: int, step: int, span: Any) -> Rows:
+        rows = super().rows(batch, seed, step, span)
+        order = np.random.default_rng([seed, step]).permutation(len(rows.paths))
+        return replace(rows, paths=[rows.paths[row] for row in order])
+
+
+def new_model(task: TokenTask, size: Size, seed: int) -> LlamaForCausalLM:
+    """An untrained model whose blocks start as the identity, its weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    vocabulary = task.vocabulary
+    config = LlamaConfig(
+        vocab_size=vocabulary.size,
+        max_position_embeddings=64,
+        bos_token_id=vocabulary.start,
+        eos_token_id=vocabulary.end,
+        pad_token_id=vocabulary.pad,
+        attn_implementation="eager",  # on rows this short, faster than the fused kernel's backward
+        **size.model,
+    )
+    model = LlamaForCausalLM(config)
+    for name, weight in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.zeros_(weight)
+        elif weight.ndim == 2:
+            nn.init.normal_(weight, std=config.hidden_size**-0.5)
+    return model
+
+
+def add_dropout(model: LlamaForCausalLM, dropout: Dropout) -> None:
+    """Drops activations from now on, in train mode."""
+    drop = nn.Dropout(dropout.rate)
+    for layer in model.model.layers:
+        layer.dropped = drop  # a child, so that train() and eval() reach it
+        if dropout.site == "attention":
+            layer.self_attn.attention_dropout = dropout.rate
+        else:
+            layer.mlp.register_forward_hook(lambda module, args, output: drop(output))
+        if dropout.site == "residual":
+            layer.self_attn.register_forward_hook(lambda module, args, output: (drop(output[0]), *output[1:]))
+
+
+def training_rows(task: TokenTask, size: Size, prefix: int, seed: int) -> TrainingSet:
+    """What a run of this seed learns from."""
+    passes = math.ceil(size.steps * size.batch / len(task.training_set()))
+    if size.renamed:
+        assert isinstance(task, ShuffledEdges)
+        rows = task.renamed_training_set(passes, seed)
+    else:
+        rows = task.training_set()
+    if prefix:
+        examples = int(rows.ids.max()) + 1
+        rows = rows.with_prefixes(task.vocabulary.seed_prefixes(examples, prefix, seed)[rows.ids])
+    return rows
+
+
+class Run:
+    """One training of one task with one seed.
+
+    Args:
+        task, size, name, seed: what is trained; `name` is a key of TRAININGS.
+        folder: for the checkpoints considered, checkpoint-STEP.safetensors each.
+    """
+
+    def __init__(self, task: TokenTask, size: Size, name: str, seed: int, folder: Path):
+        self.task, self.size, self.name, self.seed, self.folder = task, size, name, seed, folder
+        self.training: Training = TRAININGS[name]
+        self.steps = {max(1, round(share * size.steps)) for share in size.checks}
+        self.model = new_model(task, size, seed)
+        self.routed = sr.route(self.model, self.training.routing or NO_NOISE)
+        self.log: list[dict[str, float]] = []
+        self.curve: list[dict[str, Any]] = []
+        self._best: dict[str, tuple[Score, int, Trial]] = {}
+
+    def train(self) -> dict[str, Any]:
+        """Trains, checks, and returns the record of the run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        if self.training.objective == "untrained":
+            self._take_plain(self.size.steps)
+            self.check(self.size.steps)
+        else:
+            trainer = self._transmission() if self.training.objective == "transmission" else self._whole()
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(_Checks(self))
+            trainer.train()
+            self.log = [entry for entry in trainer.state.log_history if "loss" in entry]
+        arms = {}
+        for arm, (held_out, step, trial) in self._best.items():
+            test = self._score(step, trial, self.size.samples, TEST_SEED)
+            arms[arm] = {"step": step, "trial": str(trial), "held_out": asdict(held_out), "test": asdict(test)}
+            print(f"{self.name} [{self.seed}] {arm}: step {step}, {trial}: {test}", flush=True)
+        return {
+            "training": self.name,
+            "seed": self.seed,
+            "parameters": self.model.num_parameters(),
+            "minutes": round((time.monotonic() - started) / 60, 2),
+            "arms": arms,
+            "curve": self.curve,
+            "log": self.log,
+        }
+
+    def _whole(self) -> Trainer:
+        """All steps, from new weights."""
+        size, training = self.size, self.training
+        rows = training_rows(self.task, size, training.prefix, self.seed)
+        args = self._arguments(size.steps, size.batch, size.learning_rate)
+        if training.dropout:
+            add_dropout(self.model, training.dropout)
+        if training.routing is None:
+            return Trainer(self.model, args, train_dataset=rows, data_collator=_without_example)  # pyright: ignore[reportArgumentType]
+        objectives = {"bound": BoundPaths, "fresh": FreshPaths, "shuffled": ShuffledPaths}
+        objective = objectives[training.objective]()
+        trainer = RoutedTrainer(self.routed, objective, args, rows, path_seed=self.seed, trained="all")
+        if not training.learns_noise:
+            for noise in (self.routed.structural, self.routed.attention):
+                if noise is not None:
+                    noise.requires_grad_(False)
+        return trainer
+
+    def _transmission(self) -> Trainer:
+        """The noise alone, on what the plain run was before its last steps."""
+        size, how = self.size, self.size.transmission
+        self._take_plain(size.steps - how.steps)
+        self.steps = {round(how.steps * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
+        args = self._arguments(how.steps, how.examples, how.learning_rate)
+        rows = training_rows(self.task, size, 0, self.seed)
+        objective = MarginalPreserving(draws=how.paths, budget=how.budget, temperature=how.temperature)
+        return RoutedTrainer(self.routed, objective, args, rows, path_seed=self.seed, trained="noise")
+
+    def _take_plain(self, step: int) -> None:
+        plain = self.folder.parent / f"{PLAIN}.{self.seed}" / f"checkpoint-{step}.safetensors"
+        if not plain.exists():
+            raise FileNotFoundError(f"{plain} is missing: train {PLAIN!r} with seed {self.seed} first")
+        self.model.load_state_dict(of_model(load_file(plain)))
+
+    def _arguments(self, steps: int, batch: int, learning_rate: float) -> TrainingArguments:
+        return TrainingArguments(
+            output_dir=tempfile.gettempdir(),  # nothing is written there
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            learning_rate=learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=min(200, steps // 10),
+            weight_decay=0.01,
+            adam_beta2=0.98,
+            max_grad_norm=1.0,
+            seed=self.seed,
+            bf16=True,
+            remove_unused_columns=False,
+            use_cpu=not torch.cuda.is_available(),
+            save_strategy="no",
+            logging_steps=max(1, steps // 20),
+            disable_tqdm=True,
+            report_to="none",
+            dataloader_pin_memory=False,
+        )
+
+    def check(self, step: int) -> None:
+        """Keeps the checkpoint; where it is one to consider, scores every trial of every arm on the held-out draw."""
+        state = {**self.model.state_dict(), **{f"noise.{n}": p for n, p in self.routed.noise_parameters().items()}}
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, self._file(step))
+        if step not in self.steps:
+            return
+        for arm, trials in arms_of(self.name).items():
+            scores = [self._score(step, trial, self.size.held_out, HELD_OUT_SEED) for trial in trials]
+            best = max(range(len(trials)), key=lambda index: scores[index].creativity)
+            self.curve.append({"step": step, "arm": arm, "trial": str(trials[best]), **asdict(scores[best])})
+            print(f"{self.name} [{self.seed}] step {step}, {arm}: {trials[best]}: {scores[best]}", flush=True)
+            if arm not in self._best or scores[best].creativity > self._best[arm][0].creativity:
+                self._best[arm] = (scores[best], step, trials[best])
+
+    def _score(self, step: int, trial: Trial, samples: int, seed: int) -> Score:
+        paths = sr.derive_paths(seed, samples, prompt=self.seed)
+        prefix = self.training.prefix
+        prefixes = self.task.vocabulary.seed_prefixes(samples, prefix, paths[0]) if prefix else None
+        routed = self.restore(step, trial.strength)
+        return self.task.score(write_samples(routed, self.task, trial.decoding, paths, prefixes))
+
+    def restore(self, step: int, factor: float) -> sr.RoutedModel:
+        """The checkpoint of a step, with every strength times `factor`."""
+        state = load_file(self._file(step))
+        config = self.training.routing or NO_NOISE
+        kinds = {
+            kind: replace(noise, strength=noise.strength * factor)
+            for kind, noise in (("structural", config.structural), ("attention", config.attention))
+            if noise is not None
+        }
+        model = LlamaForCausalLM(self.model.config)
+        model.load_state_dict(of_model(state))
+        routed = sr.route(model.eval(), replace(config, **kinds))
+        for name, own in routed.noise_parameters().items():
+            own.copy_(state[f"noise.{name}"])
+        return routed
+
+    def _file(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}.safetensors"
+
+
+def _without_example(rows: list[Any]) -> dict[str, Tensor]:
+    batch = Collate()(rows)
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+
+def of_model(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("noise.")}
+
+
+class _Checks(TrainerCallback):
+    """Checks a run at its steps, and keeps the checkpoint that transmission goes on from."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        size = run.size
+        self.steps = run.steps | ({size.steps - size.transmission.steps} if run.name == PLAIN else set())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step in self.steps:
+            self.run.check(state.global_step)
