@@ -34,12 +34,13 @@ class Training:
 
     Attributes:
         objective: "plain" (no noise), "bound", "shuffled" (bound, but the paths of a batch change places), "fresh",
-            "transmission" (the plain run's model, whose last steps go into the noise alone: MarginalPreserving), or
-            "untrained" (noise as it starts, on the plain run's model).
+            "transmission" (the model of another training, whose last steps go into the noise alone:
+            MarginalPreserving), or "untrained" (noise as it starts, on that model).
         routing: where the noise is; None for the original model.
         learns_noise: whether the noise has a gradient.
         prefix: random tokens before the prompt, one string an example.
         dropout: in training.
+        base: the training whose model transmission and untrained noise take.
     """
 
     objective: str = "plain"
@@ -47,6 +48,7 @@ class Training:
     learns_noise: bool = True
     prefix: int = 0
     dropout: Dropout | None = None
+    base: str = "null"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ TRAININGS: dict[str, Training] = {
     "bound to examples, latent": Training("bound", _A_SAMPLE["latent"]),
     "fresh, latent": Training("fresh", _A_SAMPLE["latent"]),
     "shuffled, latent": Training("shuffled", _A_SAMPLE["latent"]),
+    "bound by transmission after fresh noise, latent": Training(
+        "transmission", _A_TOKEN["latent"], base="fresh, latent"
+    ),
     "seed, 10 tokens": Training(prefix=10),
     **{
         f"dropout {rate:g}, {site}": Training(dropout=Dropout(site, rate))
@@ -110,6 +115,7 @@ TRAININGS: dict[str, Training] = {
     },
 }
 
+BASES = {training.base for training in TRAININGS.values()}  # whose checkpoint before the last steps is kept
 GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 

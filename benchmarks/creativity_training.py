@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from creativity_arms import TRAININGS, Dropout, Training, Trial, arms_of
+from creativity_arms import BASES, TRAININGS, Dropout, Training, Trial, arms_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -25,19 +25,18 @@ from stochroute.training.objectives import Batch, Rows
 
 NO_NOISE = sr.RoutingConfig(structural=None)
 HELD_OUT_SEED, TEST_SEED = 1, 2  # of the paths and prefixes that choose, and of those that are reported
-PLAIN = "null"  # the training whose last steps `transmission` takes over
 
 
 @dataclass(frozen=True)
 class Transmission:
-    """How noise is trained on a plain model, in place of its last steps.
+    """How noise is trained on the model of another training, in place of its last steps.
 
     Attributes:
         steps: how many.
         examples, paths: rows of a step are examples · (paths + 1), as many as in a plain step.
         learning_rate: of the noise.
-        budget: nats a token that the mixture over paths may move away from the plain model.
-        temperature: of the plain model's sampler that the paths are to stand in for.
+        budget: nats a token that the mixture over paths may move away from the model.
+        temperature: of the model's sampler that the paths are to stand in for.
     """
 
     steps: int
@@ -155,7 +154,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         if self.training.objective == "untrained":
-            self._take_plain(self.size.steps)
+            self._take_base(self.size.steps)
             self.check(self.size.steps)
         else:
             trainer = self._transmission() if self.training.objective == "transmission" else self._whole()
@@ -197,20 +196,21 @@ class Run:
         return trainer
 
     def _transmission(self) -> Trainer:
-        """The noise alone, on what the plain run was before its last steps."""
+        """The noise alone, on what the base was before its last steps."""
         size, how = self.size, self.size.transmission
-        self._take_plain(size.steps - how.steps)
+        self._take_base(size.steps - how.steps)
         self.steps = {round(how.steps * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
         args = self._arguments(how.steps, how.examples, how.learning_rate)
         rows = training_rows(self.task, size, 0, self.seed)
         objective = MarginalPreserving(draws=how.paths, budget=how.budget, temperature=how.temperature)
         return RoutedTrainer(self.routed, objective, args, rows, path_seed=self.seed, trained="noise")
 
-    def _take_plain(self, step: int) -> None:
-        plain = self.folder.parent / f"{PLAIN}.{self.seed}" / f"checkpoint-{step}.safetensors"
-        if not plain.exists():
-            raise FileNotFoundError(f"{plain} is missing: train {PLAIN!r} with seed {self.seed} first")
-        self.model.load_state_dict(of_model(load_file(plain)))
+    def _take_base(self, step: int) -> None:
+        base = self.training.base
+        checkpoint = self.folder.parent / f"{base}.{self.seed}" / f"checkpoint-{step}.safetensors"
+        if not checkpoint.exists():
+            raise FileNotFoundError(f"{checkpoint} is missing: train {base!r} with seed {self.seed} first")
+        self.model.load_state_dict(of_model(load_file(checkpoint)))
 
     def _arguments(self, steps: int, batch: int, learning_rate: float) -> TrainingArguments:
         return TrainingArguments(
@@ -266,7 +266,7 @@ class Run:
         }
         model = LlamaForCausalLM(self.model.config)
         model.load_state_dict(of_model(state))
-        routed = sr.route(model.eval(), replace(config, **kinds))
+        routed = sr.route(model.to(self.model.device).eval(), replace(config, **kinds))
         for name, own in routed.noise_parameters().items():
             own.copy_(state[f"noise.{name}"])
         return routed
@@ -290,7 +290,7 @@ class _Checks(TrainerCallback):
     def __init__(self, run: Run):
         self.run = run
         size = run.size
-        self.steps = run.steps | ({size.steps - size.transmission.steps} if run.name == PLAIN else set())
+        self.steps = run.steps | ({size.steps - size.transmission.steps} if run.name in BASES else set())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step in self.steps:

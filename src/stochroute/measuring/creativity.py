@@ -64,7 +64,7 @@ def write_samples(
         paths: path ids, one a sample.
         prefixes: int64 (paths, k): what each sample is asked for with, as in `task.prompts`.
     """
-    prompts = torch.from_numpy(task.prompts(len(paths), prefixes))
+    prompts = torch.from_numpy(task.prompts(len(paths), prefixes)).to(routed.model.device)
     written = routed.generate(
         prompts,
         paths=list(paths),

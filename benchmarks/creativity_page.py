@@ -1,0 +1,131 @@
+"""Fills docs/creativity.md and draws its figures from the runs of benchmarks/creativity.py.
+
+python benchmarks/creativity_page.py
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from line_chart import Panel, Points, draw
+from results import RESULTS, fill, read
+
+DOCS = Path(__file__).parents[1] / "docs"
+RUNS = RESULTS / "creativity_runs" / "cpu"
+RECIPE = "fresh, latent"  # the article's: fresh noise, likelihood
+LAST = 12  # arms in a figure: the best of them
+
+
+def table(name: str, found: dict[str, Any]) -> str:
+    """All arms of a task, the best first."""
+    ceiling = found["ceiling"]
+    arms = {arm: scores for arm, scores in found.items() if arm != "ceiling"}
+    rows = [
+        ["arm", "creativity", "of the ceiling", "coherence", "memorised", "unique", "seeds"],
+        ["---"] * 7,
+    ]
+    for arm, scores in sorted(arms.items(), key=lambda item: -item[1]["creativity"]):
+        spread = "" if scores["low"] is None else f" ({scores['low']:.3f} – {scores['high']:.3f})"
+        shares = [f"{scores[share]:.3f}" for share in ("coherence", "memorised", "unique")]
+        rows.append(
+            [
+                arm,
+                f"{scores['creativity']:.3f}{spread}",
+                f"{scores['creativity'] / ceiling:.2f}",
+                *shares,
+                str(scores["seeds"]),
+            ]
+        )
+    chance = next(iter(arms.values()))["chance"]
+    heading = f"### {name.capitalize()}: ceiling {ceiling:.3f}, memorised by chance {chance:.3f}"
+    figure = f"![Creativity, coherence and memorised share over the steps](img/{_file(name)})"
+    return "\n\n".join([heading, "\n".join(f"| {' | '.join(row)} |" for row in rows), figure])
+
+
+def curves(name: str, found: dict[str, Any]) -> str:
+    """Creativity, coherence and memorised share over the steps, each arm at its best setting of that step."""
+    arms = sorted((arm for arm in found if arm != "ceiling"), key=lambda arm: -found[arm]["creativity"])[:LAST]
+    by_arm: dict[str, dict[int, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted((RUNS / name).glob("*.json")):
+        for point in json.loads(path.read_text())["curve"]:
+            by_arm[point["arm"]][point["step"]].append(point)
+    # what takes over another training's last steps has no curve of its own
+    shown = [arm for arm in arms if "transmission" not in arm and len(by_arm[arm]) > 1]
+
+    def over_steps(arm: str, share: str) -> Points:
+        points = by_arm[arm].items()
+        return [(step, float(np.nanmean([p[share] for p in found]))) for step, found in sorted(points)]
+
+    levels = {"creativity": found["ceiling"], "coherence": None, "memorised": found[arms[0]]["chance"]}
+    panels = [
+        Panel(share, {arm: over_steps(arm, share) for arm in shown}, 1.0, level) for share, level in levels.items()
+    ]
+    return draw(panels, "steps")
+
+
+def recipe(name: str) -> str | None:
+    """What becomes of fresh noise: σ, transmission and copied share over the steps; None without such runs."""
+    runs = [json.loads(path.read_text()) for path in sorted((RUNS / name).glob(f"{RECIPE}.*.json"))]
+    bound = [json.loads(path.read_text()) for path in sorted((RUNS / name).glob("bound to examples, latent.*.json"))]
+    null = [json.loads(path.read_text()) for path in sorted((RUNS / name).glob("null.*.json"))]
+    if not runs or not null:
+        return None
+
+    def logged(runs: list[dict[str, Any]], of: Any) -> Points:
+        return [(e[0]["step"], float(np.mean([of(x) for x in e]))) for e in zip(*(r["log"] for r in runs), strict=True)]
+
+    def sigma(entry: dict[str, float]) -> float:
+        return float(np.mean([value for key, value in entry.items() if key.startswith("sigma/")]))
+
+    def copied(runs: list[dict[str, Any]], arm: str) -> Points:
+        points: dict[int, list[float]] = defaultdict(list)
+        for run in runs:
+            for point in run["curve"]:
+                if point["arm"] == arm:
+                    points[point["step"]].append(point["memorised"])
+        return [(step, float(np.nanmean(shares))) for step, shares in sorted(points.items())]
+
+    arms = {RECIPE: runs, **({"bound to examples, latent": bound} if bound else {})}
+    transmissions = {arm: logged(found, lambda entry: entry["transmission"]) for arm, found in arms.items()}
+    panels = [
+        Panel("σ over where it began", {arm: logged(found, sigma) for arm, found in arms.items()}, 2.0, 1.0),
+        Panel(
+            "transmission, nats a token",
+            transmissions,
+            max(0.01, 1.1 * max(y for points in transmissions.values() for _, y in points)),
+        ),
+        Panel(
+            "copied share of coherent samples",
+            {
+                **{arm: copied(found, f"{arm}, tempered") for arm, found in arms.items()},
+                "null": copied(null, "null, temperature"),
+            },
+            1.0,
+            null[0]["arms"]["null, temperature"]["test"]["chance"],
+        ),
+    ]
+    return draw(panels, "steps")
+
+
+def _file(name: str, kind: str = "creativity") -> str:
+    return f"{kind}_{name.replace(', ', '_').replace(' ', '_')}.svg"
+
+
+def main() -> None:
+    merged = read("creativity")
+    sections = []
+    for name, found in merged.items():
+        (DOCS / "img" / _file(name)).write_text(curves(name, found), encoding="utf-8")
+        section = table(name, found)
+        drawn = recipe(name)
+        if drawn is not None:
+            (DOCS / "img" / _file(name, "recipe")).write_text(drawn, encoding="utf-8")
+            section += f"\n\n![σ, transmission and copied share over the steps](img/{_file(name, 'recipe')})"
+        sections.append(section)
+    fill(DOCS / "creativity.md", "benchmarks/creativity_page.py", "\n\n".join(sections))
+
+
+if __name__ == "__main__":
+    main()

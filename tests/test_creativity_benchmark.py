@@ -1,0 +1,144 @@
+"""The creativity benchmark: every kind of training runs, is chosen by the held-out draw, and changes what it says."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from creativity_arms import TRAININGS, arms_of  # noqa: E402
+from creativity_training import Run, ShuffledPaths, Size, Transmission, new_model, training_rows  # noqa: E402
+
+from stochroute.tasks import Circle  # noqa: E402
+from stochroute.training import BoundPaths  # noqa: E402
+
+# a handful of steps teaches nobody to hear a path
+pytestmark = pytest.mark.filterwarnings("ignore::stochroute.training.TransmissionCollapsed")
+
+TASK = Circle(entities=4, nodes=3, training_size=40)
+SIZE = Size(
+    model={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+    steps=6,
+    batch=8,
+    learning_rate=1e-2,
+    renamed=True,
+    checks=(0.5, 1.0),
+    held_out=16,
+    samples=32,
+    transmission=Transmission(2, examples=2, paths=3, learning_rate=1e-2, budget=0.05, temperature=0.5),
+)
+
+
+def make(name: str, folder: Path) -> tuple[Run, dict]:
+    run = Run(TASK, SIZE, name, 0, folder / f"{name}.0")
+    return run, run.train()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    make("null", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seed, 4 tokens",
+        "dropout 0.4, residual",
+        "dropout 0.1, attention",
+        "bound to examples, latent and attention",
+        "shuffled, latent",
+        "fresh, latent",
+        "bound by transmission, latent",
+        "bound by transmission, attention",
+        "frozen noise, a draw a token, latent",
+    ],
+)
+def test_every_kind_of_training_gives_its_arms_with_a_score(name, base):
+    _, record = make(name, base)
+    assert set(record["arms"]) == set(arms_of(name))
+    for arm, found in record["arms"].items():
+        assert found["test"]["samples"] == SIZE.samples
+        considered = [point for point in record["curve"] if point["arm"] == arm]
+        assert found["held_out"]["creativity"] == max(point["creativity"] for point in considered)
+    json.dumps(record)
+
+
+def test_every_arm_has_as_many_trials_and_is_named_by_its_kind():
+    for name in TRAININGS:
+        for arm, trials in arms_of(name).items():
+            assert arm.split()[0].rstrip(",") in {"null", "seed", "dropout", "fresh", "frozen", "shuffled", "bound"}
+            assert len(trials) == (1 if arm.startswith("seed") and arm.endswith("greedy") else 8)
+
+
+def test_transmission_trains_the_noise_and_nothing_else(base):
+    run, _ = make("bound by transmission, latent", base)
+    before = run.restore(1, 1.0)
+    after = run.restore(2, 1.0)
+    for name, weight in before.model.state_dict().items():
+        assert torch.equal(weight, after.model.state_dict()[name])
+    assert not torch.equal(before.noise_parameters()["structural.basis"], after.noise_parameters()["structural.basis"])
+
+
+def test_frozen_noise_stays_as_it_began(base):
+    run, _ = make("frozen noise, latent", base)
+    began = Run(TASK, SIZE, "frozen noise, latent", 0, base).routed.noise_parameters()
+    for name, value in run.restore(6, 1.0).noise_parameters().items():
+        assert torch.equal(value, began[name])
+
+
+def test_a_restored_checkpoint_scales_strength_and_nothing_else(base):
+    run, _ = make("fresh, latent", base)
+    whole, half = run.restore(6, 1.0), run.restore(6, 0.5)
+    assert whole.config.structural is not None and half.config.structural is not None
+    assert half.config.structural.strength == whole.config.structural.strength / 2  # pyright: ignore[reportOperatorIssue]
+    for name, value in whole.noise_parameters().items():
+        assert torch.equal(value, half.noise_parameters()[name])
+
+
+def test_dropout_acts_in_training_alone():
+    run = Run(TASK, SIZE, "dropout 0.4, residual", 0, Path("unused"))
+    run._whole()
+    ids = torch.from_numpy(TASK.training_set().tokens[:2])
+    torch.manual_seed(0)
+    for layer in run.model.model.layers:
+        torch.nn.init.normal_(layer.mlp.down_proj.weight)
+    train = run.model.train()
+    assert not torch.equal(train(ids).logits, train(ids).logits)
+    run.model.eval()
+    assert torch.equal(run.model(ids).logits, run.model(ids).logits)
+
+
+def test_shuffled_paths_are_the_bound_ones_of_the_batch_in_another_order():
+    rows = TASK.training_set()
+    tokens = torch.from_numpy(rows.tokens)
+    batch = {
+        "input_ids": tokens,
+        "attention_mask": torch.ones_like(tokens),
+        "labels": torch.from_numpy(rows.labels),
+        "example": torch.from_numpy(rows.ids),
+    }
+    bound, shuffled = (kind().rows(batch, 7, 0, "generated").paths for kind in (BoundPaths, ShuffledPaths))
+    assert sorted(map(int, filter(None, shuffled))) == sorted(map(int, filter(None, bound)))
+    assert shuffled != bound
+    assert shuffled != ShuffledPaths().rows(batch, 7, 1, "generated").paths
+
+
+def test_a_prefix_stays_with_its_example_through_all_passes():
+    rows = training_rows(TASK, SIZE, prefix=4, seed=3)
+    of_example = {}
+    for example, tokens in zip(rows.ids.tolist(), rows.tokens[:, :4], strict=True):
+        np.testing.assert_array_equal(of_example.setdefault(example, tokens), tokens)
+    assert len({tuple(prefix) for prefix in of_example.values()}) == len(of_example)
+
+
+def test_models_of_a_seed_begin_equal():
+    one, same, other = (new_model(TASK, SIZE, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
