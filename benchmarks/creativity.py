@@ -3,6 +3,7 @@
     python benchmarks/creativity.py circle --training null --seed 0     # one run: minutes on one core
     python benchmarks/creativity.py circle                              # every training and seed that is not there yet
     python benchmarks/creativity.py --merge                             # the runs -> results/creativity.json
+    python benchmarks/creativity.py circle --ship                       # the best bound checkpoint -> the package
 
 One rule for every arm: the same steps and rows, the same number of trials (checkpoints × decodings), chosen on held-out
 paths, reported on others. A run writes results/creativity_runs/SIZE/TASK/TRAINING.SEED.json; killed before that, it
@@ -12,14 +13,15 @@ starts again. Sizes are in creativity_SIZE.yaml.
 import argparse
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from creativity_arms import TRAININGS
-from creativity_training import Run, Size, Transmission
+from creativity_arms import TRAININGS, arms_of
+from creativity_training import TEST_SEED, Run, Size, Transmission
 from harness import record
 from results import RESULTS
 from scipy import stats
@@ -28,6 +30,7 @@ from stochroute.tasks import TASKS, TokenTask
 
 RUNS = RESULTS / "creativity_runs"
 WORK = Path(__file__).parent / "work"  # checkpoints; not kept in the repository
+SHIPPED = Path(__file__).parents[1] / "src" / "stochroute" / "embedded" / "creative"
 SEEDS = (0, 1, 2)
 SHARES = ("creativity", "coherence", "memorised", "unique")
 
@@ -99,6 +102,33 @@ def _over_seeds(found: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, A
     }
 
 
+def ship(size: str, name: str) -> Path:
+    """Writes the bound checkpoint with the best held-out score into the package, as `load_creative` reads it."""
+    runs = [json.loads(path.read_text()) for path in sorted((RUNS / size / name).glob("bound *.json"))]
+    found = [(run, arm) for run in runs for arm in run["arms"]]
+    run, arm = max(found, key=lambda pair: pair[0]["arms"][pair[1]]["held_out"]["creativity"])
+    scores, training = run["arms"][arm], run["training"]
+    trial = next(trial for trial in arms_of(training)[arm] if str(trial) == scores["trial"])
+    task, settings = read_size(size, name)
+    folder = WORK / size / name / f"{training}.{run['seed']}"
+    routed = Run(task, settings, training, run["seed"], folder).restore(scores["step"], trial.strength)
+    target = SHIPPED / name
+    routed.model.save_pretrained(target)
+    routed.save_pretrained(target)
+    provenance = {
+        "what": "a model of a creativity task with paths, trained from nothing on the task's own training set",
+        "licence": "Apache-2.0, as the package",
+        "task": {key: value for key, value in asdict(task).items() if key != "prefix_tokens"},
+        "arm": arm,
+        "decoding": asdict(trial.decoding),
+        "paths": {"seed": TEST_SEED, "prompt": run["seed"]},
+        "test": scores["test"],
+        **{key: run[key] for key in ("command", "date", "processor", "torch", "transformers")},
+    }
+    (target / "PROVENANCE.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", nargs="*", help="names in creativity_SIZE.yaml; none: all of them")
@@ -106,10 +136,15 @@ def main() -> None:
     parser.add_argument("--training", action="append", choices=list(TRAININGS), help="again for more; none: all")
     parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
     parser.add_argument("--merge", action="store_true", help="train nothing")
+    parser.add_argument("--ship", action="store_true", help="train nothing; write the best bound checkpoint")
     options = parser.parse_args()
     if unknown := set(options.task) - set(names_in(options.size)):
         parser.error(f"{', '.join(unknown)}: choose from {', '.join(names_in(options.size))}")
     torch.set_num_threads(1)
+    if options.ship:
+        for name in options.task:
+            print("written:", ship(options.size, name))
+        return
     if not options.merge:
         for name in options.task or names_in(options.size):
             for seed in options.seed or SEEDS:

@@ -12,7 +12,7 @@ from stochroute.measuring.creativity import Decoding
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 MIN_P = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-STRENGTHS = (0.35, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)  # over the strength in training
+STRENGTHS = (0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.4, 2.0)  # over the strength in training
 
 
 @dataclass(frozen=True)

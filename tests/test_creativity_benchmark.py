@@ -96,7 +96,8 @@ def test_frozen_noise_stays_as_it_began(base):
 def test_a_restored_checkpoint_scales_strength_and_nothing_else(base):
     run, _ = make("fresh, latent", base)
     whole, half = run.restore(6, 1.0), run.restore(6, 0.5)
-    assert whole.config.structural is not None and half.config.structural is not None
+    assert whole.config.structural is not None
+    assert half.config.structural is not None
     assert half.config.structural.strength == whole.config.structural.strength / 2  # pyright: ignore[reportOperatorIssue]
     for name, value in whole.noise_parameters().items():
         assert torch.equal(value, half.noise_parameters()[name])

@@ -1,7 +1,7 @@
 """The models of the creativity benchmark that travel with the package: the best with bound paths, one for each task.
 
     shipped = load_creative("circle")
-    shipped.score(samples=1024, seed=2)
+    shipped.score(samples=1024, seed=7)
 
 Each was trained from nothing by `benchmarks/creativity.py`; PROVENANCE.json beside it holds the command and the score.
 """
@@ -37,12 +37,12 @@ class CreativeModel:
     decoding: Decoding
     provenance: dict[str, Any]
 
-    def score(self, samples: int, seed: int) -> Score:
-        """The score along `samples` fresh paths of a seed."""
+    def score(self, samples: int, seed: int | None = None) -> Score:
+        """The score along `samples` fresh paths of a seed; of the reported paths, where none is given."""
         from stochroute.measuring.creativity import write_samples
         from stochroute.paths import derive_paths
 
-        paths = derive_paths(seed, samples)
+        paths = derive_paths(**self.provenance["paths"], n=samples) if seed is None else derive_paths(seed, samples)
         return self.task.score(write_samples(self.routed, self.task, self.decoding, paths))
 
 
