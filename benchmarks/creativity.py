@@ -58,14 +58,32 @@ def run_file(size: str, name: str, training: str, seed: int) -> Path:
 def run(size: str, name: str, training: str, seed: int) -> None:
     """Makes one run, unless its record is there."""
     target = run_file(size, name, training, seed)
+    if not target.exists():
+        write(target, size, name, open_run(size, name, training, seed).train())
+
+
+def score_again(size: str, name: str, training: str, seed: int) -> None:
+    """Scores the checkpoints of a finished run by the present rule; trains nothing."""
+    target = run_file(size, name, training, seed)
     if target.exists():
-        return
+        before = json.loads(target.read_text())
+        found = open_run(size, name, training, seed).record(before["minutes"])
+        write(target, size, name, {**found, "log": before["log"]})
+
+
+def open_run(size: str, name: str, training: str, seed: int) -> Run:
+    """The run, with its checkpoints where they belong."""
     task, settings = read_size(size, name)
-    folder = WORK / size / name / f"{training}.{seed}"
-    found = Run(task, settings, training, seed, folder).train()
-    words = ["python", "benchmarks/creativity.py", name, "--size", size, "--training", training, "--seed", str(seed)]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    return Run(task, settings, training, seed, WORK / size / name / f"{training}.{seed}")
+
+
+def write(target: Path, size: str, name: str, found: dict[str, Any]) -> None:
+    """Writes the record of a run, whole or not at all."""
+    task, settings = read_size(size, name)
+    words = ["python", "benchmarks/creativity.py", name, "--size", size]
+    words += ["--training", found["training"], "--seed", str(found["seed"])]
     whole = {**record(), "command": shlex.join(words), **found, "ceiling": task.ceiling(settings.samples)}
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps(whole, indent=1) + "\n")
     partial.rename(target)
@@ -109,9 +127,8 @@ def ship(size: str, name: str) -> Path:
     run, arm = max(found, key=lambda pair: pair[0]["arms"][pair[1]]["held_out"]["creativity"])
     scores, training = run["arms"][arm], run["training"]
     trial = next(trial for trial in arms_of(training)[arm] if str(trial) == scores["trial"])
-    task, settings = read_size(size, name)
-    folder = WORK / size / name / f"{training}.{run['seed']}"
-    routed = Run(task, settings, training, run["seed"], folder).restore(scores["step"], trial.strength)
+    opened = open_run(size, name, training, run["seed"])
+    routed, task = opened.restore(scores["step"], trial.strength), opened.task
     target = SHIPPED / name
     routed.model.save_pretrained(target)
     routed.save_pretrained(target)
@@ -136,6 +153,7 @@ def main() -> None:
     parser.add_argument("--training", action="append", choices=list(TRAININGS), help="again for more; none: all")
     parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
     parser.add_argument("--merge", action="store_true", help="train nothing")
+    parser.add_argument("--again", action="store_true", help="train nothing; score finished runs by the present rule")
     parser.add_argument("--ship", action="store_true", help="train nothing; write the best bound checkpoint")
     options = parser.parse_args()
     if unknown := set(options.task) - set(names_in(options.size)):
@@ -145,11 +163,12 @@ def main() -> None:
         for name in options.task:
             print("written:", ship(options.size, name))
         return
+    make = score_again if options.again else run
     if not options.merge:
         for name in options.task or names_in(options.size):
             for seed in options.seed or SEEDS:
                 for training in options.training or TRAININGS:
-                    run(options.size, name, training, seed)
+                    make(options.size, name, training, seed)
     target = RESULTS / ("creativity.json" if options.size == "cpu" else f"creativity_{options.size}.json")
     target.write_text(json.dumps(merge(options.size), indent=2) + "\n")
     print("written:", target)

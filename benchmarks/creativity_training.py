@@ -56,7 +56,7 @@ class Size:
         steps, batch, learning_rate: AdamW with a cosine; every training makes as many steps of as many rows.
         renamed: whether the names of an example change from pass to pass (`renamed_training_set`).
         checks: after which shares of the steps a checkpoint is considered.
-        held_out: samples that choose.
+        held_out: samples that choose; fewer than are reported would think too little of repetition.
         samples: samples that are reported.
         transmission: None where there is no such arm.
     """
@@ -142,7 +142,9 @@ class Run:
     def __init__(self, task: TokenTask, size: Size, name: str, seed: int, folder: Path):
         self.task, self.size, self.name, self.seed, self.folder = task, size, name, seed, folder
         self.training: Training = TRAININGS[name]
-        self.steps = {max(1, round(share * size.steps)) for share in size.checks}
+        own = size.transmission.steps if self.training.objective == "transmission" else size.steps
+        shares = (1.0,) if self.training.objective == "untrained" else size.checks
+        self.steps = {max(1, round(share * own)) for share in shares}
         self.model = new_model(task, size, seed)
         self.routed = sr.route(self.model, self.training.routing or NO_NOISE)
         self.log: list[dict[str, float]] = []
@@ -150,18 +152,24 @@ class Run:
         self._best: dict[str, tuple[Score, int, Trial]] = {}
 
     def train(self) -> dict[str, Any]:
-        """Trains, checks, and returns the record of the run."""
+        """Trains, and returns the record of the run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         if self.training.objective == "untrained":
             self._take_base(self.size.steps)
-            self.check(self.size.steps)
+            self.keep(self.size.steps)
         else:
             trainer = self._transmission() if self.training.objective == "transmission" else self._whole()
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_Checks(self))
             trainer.train()
             self.log = [entry for entry in trainer.state.log_history if "loss" in entry]
+        return self.record(round((time.monotonic() - started) / 60, 2))
+
+    def record(self, minutes: float) -> dict[str, Any]:
+        """What came of the checkpoints kept: the trial of each arm that the held-out draw chose, and its test."""
+        for step in sorted(self.steps):
+            self._consider(step)
         arms = {}
         for arm, (held_out, step, trial) in self._best.items():
             test = self._score(step, trial, self.size.samples, TEST_SEED)
@@ -171,7 +179,7 @@ class Run:
             "training": self.name,
             "seed": self.seed,
             "parameters": self.model.num_parameters(),
-            "minutes": round((time.monotonic() - started) / 60, 2),
+            "minutes": minutes,
             "arms": arms,
             "curve": self.curve,
             "log": self.log,
@@ -199,7 +207,6 @@ class Run:
         """The noise alone, on what the base was before its last steps."""
         size, how = self.size, self.size.transmission
         self._take_base(size.steps - how.steps)
-        self.steps = {round(how.steps * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
         args = self._arguments(how.steps, how.examples, how.learning_rate)
         rows = training_rows(self.task, size, 0, self.seed)
         objective = MarginalPreserving(draws=how.paths, budget=how.budget, temperature=how.temperature)
@@ -234,12 +241,13 @@ class Run:
             dataloader_pin_memory=False,
         )
 
-    def check(self, step: int) -> None:
-        """Keeps the checkpoint; where it is one to consider, scores every trial of every arm on the held-out draw."""
+    def keep(self, step: int) -> None:
+        """Writes the checkpoint of a step."""
         state = {**self.model.state_dict(), **{f"noise.{n}": p for n, p in self.routed.noise_parameters().items()}}
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, self._file(step))
-        if step not in self.steps:
-            return
+
+    def _consider(self, step: int) -> None:
+        """Scores every trial of every arm on the held-out draw."""
         for arm, trials in arms_of(self.name).items():
             scores = [self._score(step, trial, self.size.held_out, HELD_OUT_SEED) for trial in trials]
             best = max(range(len(trials)), key=lambda index: scores[index].creativity)
@@ -285,7 +293,7 @@ def of_model(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Checks(TrainerCallback):
-    """Checks a run at its steps, and keeps the checkpoint that transmission goes on from."""
+    """Keeps the checkpoints of a run to consider, and the one that transmission goes on from."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -294,4 +302,4 @@ class _Checks(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step in self.steps:
-            self.run.check(state.global_step)
+            self.run.keep(state.global_step)
