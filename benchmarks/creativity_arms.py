@@ -12,7 +12,7 @@ from stochroute.measuring.creativity import Decoding
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 MIN_P = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-STRENGTHS = (0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.4, 2.0)  # over the strength in training
+STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.4)  # over the strength in training
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Trial:
         return ", ".join([*words, *([f"strength × {self.strength:g}"] if self.strength != 1 else [])])
 
 
-def _structural(form: str, layers: str, hold: int | str) -> sr.RoutingConfig:
+def _structural(form: str, layers: str, hold: int | str, strength: float = 0.5) -> sr.RoutingConfig:
     return sr.RoutingConfig(
-        structural=sr.Structural(form=form, layers=layers, strength=0.5, hold=hold)  # pyright: ignore[reportArgumentType]
+        structural=sr.Structural(form=form, layers=layers, strength=strength, hold=hold)  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -86,11 +86,14 @@ def _kinds(layers: str, hold: int | str) -> dict[str, sr.RoutingConfig]:
 
 
 _A_SAMPLE, _A_TOKEN = _kinds("all", "sequence"), _kinds("upper_third", 1)
+_ALL_LAYERS = _structural("latent", "all", 1, strength=0.25)  # three times as many layers, each with less
 
 TRAININGS: dict[str, Training] = {
     "null": Training(),
     "bound by transmission, latent": Training("transmission", _A_TOKEN["latent"]),
     "frozen noise, a draw a token, latent": Training("untrained", _A_TOKEN["latent"]),
+    "bound by transmission, latent in all layers": Training("transmission", _ALL_LAYERS),
+    "frozen noise, a draw a token, latent in all layers": Training("untrained", _ALL_LAYERS),
     "bound to examples, latent": Training("bound", _A_SAMPLE["latent"]),
     "fresh, latent": Training("fresh", _A_SAMPLE["latent"]),
     "shuffled, latent": Training("shuffled", _A_SAMPLE["latent"]),
