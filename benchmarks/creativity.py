@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import yaml
 from creativity_arms import TRAININGS, arms_of
-from creativity_training import TEST_SEED, Run, Size, Transmission
+from creativity_training import TEST_SEEDS, Run, Size, Transmission
 from harness import record
 from results import RESULTS
 from scipy import stats
@@ -138,8 +138,8 @@ def ship(size: str, name: str) -> Path:
         "task": {key: value for key, value in asdict(task).items() if key != "prefix_tokens"},
         "arm": arm,
         "decoding": asdict(trial.decoding),
-        "paths": {"seed": TEST_SEED, "prompt": run["seed"]},
-        "test": scores["test"],
+        "paths": {"seed": TEST_SEEDS[0], "prompt": run["seed"]},
+        "test": asdict(opened.score(scores["step"], trial, opened.size.samples, TEST_SEEDS[0])),
         **{key: run[key] for key in ("command", "date", "processor", "torch", "transformers")},
     }
     (target / "PROVENANCE.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -24,7 +24,7 @@ from stochroute.training.data import Collate
 from stochroute.training.objectives import Batch, Rows
 
 NO_NOISE = sr.RoutingConfig(structural=None)
-HELD_OUT_SEED, TEST_SEED = 1, 2  # of the paths and prefixes that choose, and of those that are reported
+HELD_OUT_SEED, TEST_SEEDS = 1, (2, 3, 4, 5)  # of the paths and prefixes that choose, and of those that are reported
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class Run:
             self._consider(step)
         arms = {}
         for arm, (held_out, step, trial) in self._best.items():
-            test = self._score(step, trial, self.size.samples, TEST_SEED)
-            arms[arm] = {"step": step, "trial": str(trial), "held_out": asdict(held_out), "test": asdict(test)}
+            test = self.test(step, trial)
+            arms[arm] = {"step": step, "trial": str(trial), "held_out": asdict(held_out), "test": test}
             print(f"{self.name} [{self.seed}] {arm}: step {step}, {trial}: {test}", flush=True)
         return {
             "training": self.name,
@@ -249,14 +249,20 @@ class Run:
     def _consider(self, step: int) -> None:
         """Scores every trial of every arm on the held-out draw."""
         for arm, trials in arms_of(self.name).items():
-            scores = [self._score(step, trial, self.size.held_out, HELD_OUT_SEED) for trial in trials]
+            scores = [self.score(step, trial, self.size.held_out, HELD_OUT_SEED) for trial in trials]
             best = max(range(len(trials)), key=lambda index: scores[index].creativity)
             self.curve.append({"step": step, "arm": arm, "trial": str(trials[best]), **asdict(scores[best])})
             print(f"{self.name} [{self.seed}] step {step}, {arm}: {trials[best]}: {scores[best]}", flush=True)
             if arm not in self._best or scores[best].creativity > self._best[arm][0].creativity:
                 self._best[arm] = (scores[best], step, trials[best])
 
-    def _score(self, step: int, trial: Trial, samples: int, seed: int) -> Score:
+    def test(self, step: int, trial: Trial) -> dict[str, float]:
+        """The mean score over the reported draws, each of the published number of samples."""
+        scores = [asdict(self.score(step, trial, self.size.samples, seed)) for seed in TEST_SEEDS]
+        return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+
+    def score(self, step: int, trial: Trial, samples: int, seed: int) -> Score:
+        """The score of a checkpoint along fresh paths of a seed."""
         paths = sr.derive_paths(seed, samples, prompt=self.seed)
         prefix = self.training.prefix
         prefixes = self.task.vocabulary.seed_prefixes(samples, prefix, paths[0]) if prefix else None

@@ -65,6 +65,7 @@ def test_every_kind_of_training_gives_its_arms_with_a_score(name, base):
     assert set(record["arms"]) == set(arms_of(name))
     for arm, found in record["arms"].items():
         assert found["test"]["samples"] == SIZE.samples
+        assert found["test"]["creativity"] <= found["test"]["coherence"] <= 1
         considered = [point for point in record["curve"] if point["arm"] == arm]
         assert found["held_out"]["creativity"] == max(point["creativity"] for point in considered)
     json.dumps(record)
