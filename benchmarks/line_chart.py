@@ -49,7 +49,7 @@ def draw(panels: Sequence[Panel], x_label: str) -> str:
 
 def _panel(panel: Panel, left: float, x_label: str, colours: Mapping[str, str]) -> list[str]:
     most = max((x for points in panel.series.values() for x, _ in points), default=1.0)
-    first, last, low, high = left + LEFT, left + PANEL - 12, HEIGHT - BOTTOM, TOP
+    first, last, low, high = left + LEFT, left + PANEL - 26, HEIGHT - BOTTOM, TOP
 
     def at(x: float, y: float) -> tuple[float, float]:
         return first + (last - first) * x / most, low - (low - high) * min(y, panel.top) / panel.top
