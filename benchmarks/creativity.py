@@ -30,7 +30,7 @@ from stochroute.tasks import TASKS, TokenTask
 
 RUNS = RESULTS / "creativity_runs"
 WORK = Path(__file__).parent / "work"  # checkpoints; not kept in the repository
-SHIPPED = Path(__file__).parents[1] / "src" / "stochroute" / "embedded" / "creative"
+SHIPPED = Path(__file__).parents[1] / "src" / "stochroute" / "embedded" / "creative_weights"
 SEEDS = (0, 1, 2)
 SHARES = ("creativity", "coherence", "memorised", "unique")
 
@@ -79,10 +79,9 @@ def open_run(size: str, name: str, training: str, seed: int) -> Run:
 
 def write(target: Path, size: str, name: str, found: dict[str, Any]) -> None:
     """Writes the record of a run, whole or not at all."""
-    task, settings = read_size(size, name)
     words = ["python", "benchmarks/creativity.py", name, "--size", size]
     words += ["--training", found["training"], "--seed", str(found["seed"])]
-    whole = {**record(), "command": shlex.join(words), **found, "ceiling": task.ceiling(settings.samples)}
+    whole = {**record(), "command": shlex.join(words), **found}
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps(whole, indent=1) + "\n")
@@ -128,18 +127,18 @@ def ship(size: str, name: str) -> Path:
     scores, training = run["arms"][arm], run["training"]
     trial = next(trial for trial in arms_of(training)[arm] if str(trial) == scores["trial"])
     opened = open_run(size, name, training, run["seed"])
-    routed, task = opened.restore(scores["step"], trial.strength), opened.task
+    routed = opened.restore(scores["step"], trial.strength)
     target = SHIPPED / name
     routed.model.save_pretrained(target)
     routed.save_pretrained(target)
     provenance = {
         "what": "a model of a creativity task with paths, trained from nothing on the task's own training set",
         "licence": "Apache-2.0, as the package",
-        "task": {key: value for key, value in asdict(task).items() if key != "prefix_tokens"},
+        "task": {key: value for key, value in asdict(opened.task).items() if key != "prefix_tokens"},
         "arm": arm,
         "decoding": asdict(trial.decoding),
         "paths": {"seed": TEST_SEEDS[0], "prompt": run["seed"]},
-        "test": asdict(opened.score(scores["step"], trial, opened.size.samples, TEST_SEEDS[0])),
+        "test": asdict(opened.score(routed, trial.decoding, opened.size.samples, TEST_SEEDS[0])),
         **{key: run[key] for key in ("command", "date", "processor", "torch", "transformers")},
     }
     (target / "PROVENANCE.json").write_text(json.dumps(provenance, indent=2) + "\n")

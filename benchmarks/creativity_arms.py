@@ -1,7 +1,7 @@
 """The arms of the creativity benchmark: what is trained, and how each trained model is decoded.
 
-A *training* is one run; an *arm* is one way to decode it, with `TRIALS` settings of which a held-out score chooses one.
-Every arm has the same number of trials; greedy seed-conditioning alone has nothing to choose.
+A *training* is one run; an *arm* is one way to decode it, with eight settings of which a held-out score chooses one;
+greedy seed-conditioning alone has nothing to choose.
 """
 
 from dataclasses import dataclass

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from line_chart import Panel, Points, draw
-from results import RESULTS, fill, read
+from results import RESULTS, fill, markdown, read
 
 DOCS = Path(__file__).parents[1] / "docs"
 RUNS = RESULTS / "creativity_runs" / "cpu"
 RECIPE = "fresh, latent"  # the article's: fresh noise, likelihood
+BOUND = "bound to examples, latent"  # what it is drawn beside
 LAST = 12  # arms in a figure: the best of them
 
 
@@ -41,35 +42,41 @@ def table(name: str, found: dict[str, Any]) -> str:
     chance = next(iter(arms.values()))["chance"]
     heading = f"### {name.capitalize()}: ceiling {ceiling:.3f}, memorised by chance {chance:.3f}"
     figure = f"![Creativity, coherence and memorised share over the steps](img/{_file(name)})"
-    return "\n\n".join([heading, "\n".join(f"| {' | '.join(row)} |" for row in rows), figure])
+    return "\n\n".join([heading, markdown(rows), figure])
+
+
+def read_runs(name: str, training: str = "*") -> list[dict[str, Any]]:
+    """The runs of a task, of one training or of all."""
+    return [json.loads(path.read_text()) for path in sorted((RUNS / name).glob(f"{training}.[0-9]*.json"))]
+
+
+def over_steps(runs: list[dict[str, Any]], arm: str, share: str) -> Points:
+    """A share of an arm's samples at each step where it was considered, the mean over runs."""
+    points: dict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        for point in run["curve"]:
+            if point["arm"] == arm:
+                points[point["step"]].append(point[share])
+    return [(step, float(np.nanmean(shares))) for step, shares in sorted(points.items())]
 
 
 def curves(name: str, found: dict[str, Any]) -> str:
     """Creativity, coherence and memorised share over the steps, each arm at its best setting of that step."""
     arms = sorted((arm for arm in found if arm != "ceiling"), key=lambda arm: -found[arm]["creativity"])[:LAST]
-    by_arm: dict[str, dict[int, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted((RUNS / name).glob("*.json")):
-        for point in json.loads(path.read_text())["curve"]:
-            by_arm[point["arm"]][point["step"]].append(point)
+    runs = read_runs(name)
     # what takes over another training's last steps has no curve of its own
-    shown = [arm for arm in arms if "transmission" not in arm and len(by_arm[arm]) > 1]
-
-    def over_steps(arm: str, share: str) -> Points:
-        points = by_arm[arm].items()
-        return [(step, float(np.nanmean([p[share] for p in found]))) for step, found in sorted(points)]
-
+    shown = [arm for arm in arms if "transmission" not in arm and len(over_steps(runs, arm, "creativity")) > 1]
     levels = {"creativity": found["ceiling"], "coherence": None, "memorised": found[arms[0]]["chance"]}
     panels = [
-        Panel(share, {arm: over_steps(arm, share) for arm in shown}, 1.0, level) for share, level in levels.items()
+        Panel(share, {arm: over_steps(runs, arm, share) for arm in shown}, 1.0, level)
+        for share, level in levels.items()
     ]
     return draw(panels, "steps")
 
 
 def recipe(name: str) -> str | None:
     """What becomes of fresh noise: σ, transmission and copied share over the steps; None without such runs."""
-    runs = [json.loads(path.read_text()) for path in sorted((RUNS / name).glob(f"{RECIPE}.*.json"))]
-    bound = [json.loads(path.read_text()) for path in sorted((RUNS / name).glob("bound to examples, latent.*.json"))]
-    null = [json.loads(path.read_text()) for path in sorted((RUNS / name).glob("null.*.json"))]
+    runs, bound, null = (read_runs(name, training) for training in (RECIPE, BOUND, "null"))
     if not runs or not null:
         return None
 
@@ -79,15 +86,7 @@ def recipe(name: str) -> str | None:
     def sigma(entry: dict[str, float]) -> float:
         return float(np.mean([value for key, value in entry.items() if key.startswith("sigma/")]))
 
-    def copied(runs: list[dict[str, Any]], arm: str) -> Points:
-        points: dict[int, list[float]] = defaultdict(list)
-        for run in runs:
-            for point in run["curve"]:
-                if point["arm"] == arm:
-                    points[point["step"]].append(point["memorised"])
-        return [(step, float(np.nanmean(shares))) for step, shares in sorted(points.items())]
-
-    arms = {RECIPE: runs, **({"bound to examples, latent": bound} if bound else {})}
+    arms = {RECIPE: runs, **({BOUND: bound} if bound else {})}
     transmissions = {arm: logged(found, lambda entry: entry["transmission"]) for arm, found in arms.items()}
     panels = [
         Panel("σ over where it began", {arm: logged(found, sigma) for arm, found in arms.items()}, 2.0, 1.0),
@@ -99,8 +98,8 @@ def recipe(name: str) -> str | None:
         Panel(
             "copied share of coherent samples",
             {
-                **{arm: copied(found, f"{arm}, tempered") for arm, found in arms.items()},
-                "null": copied(null, "null, temperature"),
+                **{arm: over_steps(found, f"{arm}, tempered", "memorised") for arm, found in arms.items()},
+                "null": over_steps(null, "null, temperature", "memorised"),
             },
             1.0,
             null[0]["arms"]["null, temperature"]["test"]["chance"],

@@ -5,6 +5,7 @@ import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 import stochroute as sr
-from stochroute.measuring.creativity import write_samples
+from stochroute.embedded.train import start_as_identity
+from stochroute.measuring.creativity import Decoding, write_samples
 from stochroute.tasks import Score, TokenTask, TrainingSet
 from stochroute.tasks.shuffled_edges import ShuffledEdges
 from stochroute.training import BoundPaths, FreshPaths, MarginalPreserving, RoutedTrainer
@@ -58,7 +60,7 @@ class Size:
         checks: after which shares of the steps a checkpoint is considered.
         held_out: samples that choose; fewer than are reported would think too little of repetition.
         samples: samples that are reported.
-        transmission: None where there is no such arm.
+        transmission: how its arms are trained.
     """
 
     model: dict[str, Any]
@@ -96,11 +98,7 @@ def new_model(task: TokenTask, size: Size, seed: int) -> LlamaForCausalLM:
         **size.model,
     )
     model = LlamaForCausalLM(config)
-    for name, weight in model.named_parameters():
-        if name.endswith(("o_proj.weight", "down_proj.weight")):
-            nn.init.zeros_(weight)
-        elif weight.ndim == 2:
-            nn.init.normal_(weight, std=config.hidden_size**-0.5)
+    start_as_identity(model)
     return model
 
 
@@ -119,15 +117,13 @@ def add_dropout(model: LlamaForCausalLM, dropout: Dropout) -> None:
 
 def training_rows(task: TokenTask, size: Size, prefix: int, seed: int) -> TrainingSet:
     """What a run of this seed learns from."""
-    passes = math.ceil(size.steps * size.batch / len(task.training_set()))
     if size.renamed:
         assert isinstance(task, ShuffledEdges)
-        rows = task.renamed_training_set(passes, seed)
+        rows = task.renamed_training_set(math.ceil(size.steps * size.batch / task.training_size), seed)
     else:
         rows = task.training_set()
     if prefix:
-        examples = int(rows.ids.max()) + 1
-        rows = rows.with_prefixes(task.vocabulary.seed_prefixes(examples, prefix, seed)[rows.ids])
+        rows = rows.with_prefixes(task.vocabulary.seed_prefixes(task.training_size, prefix, seed)[rows.ids])
     return rows
 
 
@@ -161,7 +157,7 @@ class Run:
         else:
             trainer = self._transmission() if self.training.objective == "transmission" else self._whole()
             trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(_Checks(self))
+            trainer.add_callback(_KeepCheckpoints(self))
             trainer.train()
             self.log = [entry for entry in trainer.state.log_history if "loss" in entry]
         return self.record(round((time.monotonic() - started) / 60, 2))
@@ -183,6 +179,7 @@ class Run:
             "arms": arms,
             "curve": self.curve,
             "log": self.log,
+            "ceiling": self.task.ceiling(self.size.samples),
         }
 
     def _whole(self) -> Trainer:
@@ -249,7 +246,10 @@ class Run:
     def _consider(self, step: int) -> None:
         """Scores every trial of every arm on the held-out draw."""
         for arm, trials in arms_of(self.name).items():
-            scores = [self.score(step, trial, self.size.held_out, HELD_OUT_SEED) for trial in trials]
+            scores: list[Score] = []
+            for strength, alike in groupby(trials, lambda trial: trial.strength):
+                routed = self.restore(step, strength)
+                scores += [self.score(routed, trial.decoding, self.size.held_out, HELD_OUT_SEED) for trial in alike]
             best = max(range(len(trials)), key=lambda index: scores[index].creativity)
             self.curve.append({"step": step, "arm": arm, "trial": str(trials[best]), **asdict(scores[best])})
             print(f"{self.name} [{self.seed}] step {step}, {arm}: {trials[best]}: {scores[best]}", flush=True)
@@ -258,16 +258,16 @@ class Run:
 
     def test(self, step: int, trial: Trial) -> dict[str, float]:
         """The mean score over the reported draws, each of the published number of samples."""
-        scores = [asdict(self.score(step, trial, self.size.samples, seed)) for seed in TEST_SEEDS]
+        routed = self.restore(step, trial.strength)
+        scores = [asdict(self.score(routed, trial.decoding, self.size.samples, seed)) for seed in TEST_SEEDS]
         return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
-    def score(self, step: int, trial: Trial, samples: int, seed: int) -> Score:
-        """The score of a checkpoint along fresh paths of a seed."""
+    def score(self, routed: sr.RoutedModel, decoding: Decoding, samples: int, seed: int) -> Score:
+        """The score of a restored checkpoint along fresh paths of a seed."""
         paths = sr.derive_paths(seed, samples, prompt=self.seed)
         prefix = self.training.prefix
         prefixes = self.task.vocabulary.seed_prefixes(samples, prefix, paths[0]) if prefix else None
-        routed = self.restore(step, trial.strength)
-        return self.task.score(write_samples(routed, self.task, trial.decoding, paths, prefixes))
+        return self.task.score(write_samples(routed, self.task, decoding, paths, prefixes))
 
     def restore(self, step: int, factor: float) -> sr.RoutedModel:
         """The checkpoint of a step, with every strength times `factor`."""
@@ -298,7 +298,7 @@ def of_model(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith("noise.")}
 
 
-class _Checks(TrainerCallback):
+class _KeepCheckpoints(TrainerCallback):
     """Keeps the checkpoints of a run to consider, and the one that transmission goes on from."""
 
     def __init__(self, run: Run):

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from results import fill, interval, read
+from results import fill, interval, markdown, read
 
 DOCS = Path(__file__).parents[1] / "docs"
 BARS = {
@@ -112,7 +112,7 @@ def growth_figure(growth: dict[str, Any]) -> str:
 def main() -> None:
     result = read("attention")
     parts = result["parts"]
-    tables = ["\n".join(f"| {' | '.join(row)} |" for row in rows) for rows in (ratio_rows(parts), other_rows(parts))]
+    tables = [markdown(ratio_rows(parts)), markdown(other_rows(parts))]
     commands = sorted({part["command"] for part in result["commands"].values()})
     machine = (
         f"b = {result['batch']}, h = {result['heads']}, d = {result['width']}, causal, "

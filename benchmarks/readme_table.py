@@ -6,7 +6,7 @@ python benchmarks/readme_table.py            # after the benchmarks themselves
 from pathlib import Path
 from typing import Any
 
-from results import fill, interval, read
+from results import fill, interval, markdown, read
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -69,7 +69,7 @@ def main() -> None:
         f"`{result['command']}` on {result['date']}, {result['processor']}, threads: {result['threads']}"
         for result in (generation, attention, stories)
     )
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = markdown(rows)
     fill(README, "benchmarks/readme_table.py", f"{table}\n\nIntervals of 95 %. Measured by {machines}.")
 
 

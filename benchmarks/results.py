@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def read(name: str) -> dict[str, Any]:
 def interval(ratio: dict[str, float], digits: int) -> str:
     """A ratio with its 95 % interval."""
     return f"{ratio['median']:.{digits}f} × ({ratio['low']:.{digits}f} – {ratio['high']:.{digits}f})"
+
+
+def markdown(rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown; the first two rows are its head and the rule under it."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def fill(document: Path, script: str, figures: str) -> None:

@@ -83,12 +83,9 @@ def creativity(
     if samples < 1:
         raise BadInput(f"--samples {samples}: give a positive number")
     from stochroute.embedded.creative import CREATIVE_TASKS, load_creative
-    from stochroute.paths import check_seed
 
     if rescore not in CREATIVE_TASKS:
         raise BadInput(f"--rescore {rescore}: choose {' or '.join(CREATIVE_TASKS)}")
-    if seed is not None:
-        check_seed(seed)
     shipped = load_creative(rescore)
     found, ceiling = shipped.score(samples, seed), shipped.task.ceiling(samples)
     report = {

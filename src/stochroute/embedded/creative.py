@@ -61,7 +61,7 @@ def load_creative(name: str) -> CreativeModel:
     from stochroute.routed import RoutedModel
     from stochroute.tasks import TASKS, TokenTask
 
-    weights = files(__name__.rpartition(".")[0]) / "creative" / name
+    weights = files(__name__.rpartition(".")[0]) / "creative_weights" / name
     if not (weights / "model.safetensors").is_file():
         raise FileNotFoundError(f"no weights in {weights}: install the package again")
     with as_file(weights) as folder:
