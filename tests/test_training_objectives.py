@@ -8,17 +8,17 @@ import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 
 import stochroute as sr
-from stochroute.training import BestOfK, BoundPaths, FreshPaths, MarginalPreserving, Variational
-from stochroute.training.measures import (
+from stochroute.measuring.nats import (
     divergence,
     entropy,
     kl_to_prior,
     mixture,
-    relaxed_winner,
     row_nats,
     target_log_probabilities,
     transmission,
 )
+from stochroute.training import BestOfK, BoundPaths, FreshPaths, MarginalPreserving, Variational
+from stochroute.training.objectives import relaxed_winner
 from training_runs import ABSOLUTE, CONFIG, VOCABULARY, tiny_model
 
 STREAM = torch.Generator().manual_seed(3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import stochroute as sr
+from stochroute.measuring.nats import row_nats
 from stochroute.training import (
     BestOfK,
     BoundPaths,
@@ -19,7 +20,6 @@ from stochroute.training import (
     example_paths,
 )
 from stochroute.training.data import Collate
-from stochroute.training.measures import row_nats
 from training_runs import (
     ABSOLUTE,
     CONFIG,

@@ -1,1 +1,1 @@
-"""How long things take, always against a named rival in the same run."""
+"""What paths do, and what they cost: nats, creativity, and time against a named rival in the same run."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stochroute.config import Span
+from stochroute.measuring.nats import IGNORED
 from stochroute.paths import check_seed, derive_grid
-from stochroute.training.measures import IGNORED
 
 EVALUATION = (1 << 32) - 1  # the step whose fresh paths evaluation walks; training never gets there
 

@@ -14,8 +14,8 @@ import datasets
 import torch
 from torch import Tensor
 
+from stochroute.measuring.nats import IGNORED
 from stochroute.training.binding import example_key
-from stochroute.training.measures import IGNORED
 
 _READERS: dict[str, Callable[..., Any]] = {
     ".txt": datasets.Dataset.from_text,

@@ -17,17 +17,16 @@ import torch
 from torch import Tensor
 
 from stochroute.config import Span
-from stochroute.routed import RoutedModel
-from stochroute.training.binding import example_paths, start_positions
-from stochroute.training.measures import (
+from stochroute.measuring.nats import (
     divergence,
     kl_to_prior,
     mixture,
-    relaxed_winner,
     row_nats,
     target_log_probabilities,
     transmission,
 )
+from stochroute.routed import RoutedModel
+from stochroute.training.binding import example_paths, start_positions
 
 Batch = Mapping[str, Tensor]
 
@@ -270,3 +269,16 @@ OBJECTIVES: dict[str, type[Objective]] = {
 def _at_least(name: str, value: float, least: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
         raise ValueError(f"{name}={value!r} must be a finite number ≥ {least}")
+
+
+def relaxed_winner(nats: Tensor, epsilon: float) -> Tensor:
+    """Σ_k w_k · nats_k with w = 1 − ε for the smallest and ε/(K − 1) for the others: (b, K) -> (b,).
+
+    The relaxed winner-takes-all of Rupprecht et al. 2017 (arXiv 1612.00197), as LoRA-MCL (arXiv 2507.10419) uses it
+    over whole sequences. The weights carry no gradient. ε = 0 is the hard form, which starves the others;
+    ε = 1 − 1/K is the plain mean.
+    """
+    others = nats.shape[1] - 1
+    weights = torch.full_like(nats, epsilon / others)
+    weights.scatter_(1, nats.detach().argmin(1, keepdim=True), 1 - epsilon)
+    return (weights * nats).sum(1)

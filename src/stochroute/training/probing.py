@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from stochroute.config import Span
+from stochroute.measuring.nats import IGNORED, divergence, target_log_probabilities, transmission
 from stochroute.routed import RoutedModel
 from stochroute.training.binding import EVALUATION, example_paths, start_positions
-from stochroute.training.measures import IGNORED, divergence, target_log_probabilities, transmission
 from stochroute.training.walked import whole
 
 

@@ -24,13 +24,13 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction, rotate_checkpoints
 
+from stochroute.measuring.nats import IGNORED, row_nats
 from stochroute.paths import check_seed
 from stochroute.routed import RoutedModel
 from stochroute.storage import write_routing
 from stochroute.training.binding import EVALUATION
 from stochroute.training.checkpoints import fault_of, last_good, run_of, seal, unseal
 from stochroute.training.data import Collate
-from stochroute.training.measures import IGNORED, row_nats
 from stochroute.training.objectives import FreshPaths, Objective
 from stochroute.training.probing import Probe, mean_deviations
 from stochroute.training.walked import Trained, WalkedModel, choose_trained, here, read_noise, weights_of_model, whole

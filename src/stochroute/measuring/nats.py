@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -66,16 +65,3 @@ def kl_to_prior(mean: Tensor, deviation: Tensor, prior: Tensor) -> Tensor:
     """
     deviation = deviation.abs()
     return (prior / deviation).log() + (deviation.square() + mean.square()) / (2 * prior.square()) - 0.5
-
-
-def relaxed_winner(nats: Tensor, epsilon: float) -> Tensor:
-    """Σ_k w_k · nats_k with w = 1 − ε for the smallest and ε/(K − 1) for the others: (b, K) -> (b,).
-
-    The relaxed winner-takes-all of Rupprecht et al. 2017 (arXiv 1612.00197), as LoRA-MCL (arXiv 2507.10419) uses it
-    over whole sequences. The weights carry no gradient. ε = 0 is the hard form, which starves the others;
-    ε = 1 − 1/K is the plain mean.
-    """
-    others = nats.shape[1] - 1
-    weights = torch.full_like(nats, epsilon / others)
-    weights.scatter_(1, nats.detach().argmin(1, keepdim=True), 1 - epsilon)
-    return (weights * nats).sum(1)
