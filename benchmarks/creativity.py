@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import yaml
 from creativity_arms import TRAININGS, arms_of
+from creativity_story import StoryRows
 from creativity_training import TEST_SEEDS, Run, Size, Transmission
 from harness import record
 from results import RESULTS
@@ -38,8 +39,8 @@ SHARES = ("creativity", "coherence", "memorised", "unique")
 def read_size(size: str, name: str) -> tuple[TokenTask, Size]:
     """The task and its size by their name in creativity_SIZE.yaml."""
     settings = yaml.safe_load((Path(__file__).parent / f"creativity_{size}.yaml").read_text())[name]
-    task = TASKS[settings.pop("task", name)](**settings.pop("options", {}))
-    assert isinstance(task, TokenTask)
+    tasks: dict[str, Any] = {**TASKS, "story": StoryRows}
+    task: TokenTask = tasks[settings.pop("task", name)](**settings.pop("options", {}))
     settings["transmission"] = Transmission(**settings["transmission"])
     settings["checks"] = tuple(settings["checks"])
     return task, Size(samples=task.PUBLISHED_SAMPLES, **settings)

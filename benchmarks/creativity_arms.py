@@ -12,6 +12,7 @@ from stochroute.measuring.creativity import Decoding
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 MIN_P = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+HOT_MIN_P = ((0.7, 0.1), (0.7, 0.3), (1.5, 0.1), (1.5, 0.2), (1.5, 0.3), (2.0, 0.2), (2.0, 0.3), (2.0, 0.4))
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.4)  # over the strength in training
 
 
@@ -136,4 +137,5 @@ def arms_of(name: str) -> dict[str, tuple[Trial, ...]]:
         f"{name}, temperature": TEMPERED,
         f"{name}, top-p": tuple(Trial(Decoding(1.0, top_p=p)) for p in TOP_P),
         f"{name}, min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
+        f"{name}, temperature and min-p": tuple(Trial(Decoding(t, min_p=p)) for t, p in HOT_MIN_P),
     }

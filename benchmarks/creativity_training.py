@@ -90,7 +90,7 @@ def new_model(task: TokenTask, size: Size, seed: int) -> LlamaForCausalLM:
     vocabulary = task.vocabulary
     config = LlamaConfig(
         vocab_size=vocabulary.size,
-        max_position_embeddings=64,
+        max_position_embeddings=task.sample_length + 16,  # room for a prefix
         bos_token_id=vocabulary.start,
         eos_token_id=vocabulary.end,
         pad_token_id=vocabulary.pad,

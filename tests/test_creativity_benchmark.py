@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from creativity_arms import TRAININGS, arms_of  # noqa: E402
+from creativity_story import StoryRows  # noqa: E402
 from creativity_training import Run, ShuffledPaths, Size, Transmission, new_model, training_rows  # noqa: E402
 
 from stochroute.tasks import Circle  # noqa: E402
@@ -144,3 +146,20 @@ def test_models_of_a_seed_begin_equal():
     one, same, other = (new_model(TASK, SIZE, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_stories_as_token_rows_score_as_stories():
+    task = StoryRows(training_size=30)
+    rows = task.training_set()
+    assert [task.tokenizer.decode(task.vocabulary.body(row[1:])) for row in rows.tokens] == task.story.training_texts()
+    assert task.score(rows.tokens[:, 1:]).memorised == 1
+    assert task.score(task.sample(20, seed=3)).creativity == 1
+    cut_short = task.sample(20, seed=3)[:, :30]
+    assert task.score(cut_short).coherence == 0
+
+
+def test_a_run_of_the_story_world_trains_and_scores(tmp_path):
+    task = StoryRows(training_size=20)
+    size = replace(SIZE, renamed=False, held_out=4, samples=4)
+    found = Run(task, size, "null", 0, tmp_path / "null.0").train()
+    assert found["arms"]["null, temperature"]["test"]["samples"] == 4
