@@ -3,8 +3,9 @@
     python benchmarks/calibration.py --shared FOLDER      # FOLDER holds models/ and data/; half an hour on one core
     python benchmarks/calibration.py --only embedded      # this model again; what the file says of others stays
 
-Every model is calibrated for each routing and budget on 768 pairs of prompts and paths, and KL(routed ‖ clean) is then
-measured on 768 pairs of other prompts and other paths. Random 97M models get random tokens, 128 and 256 pairs. The arm
+Every model is calibrated for each routing and budget on 384 prompts and as many paths as the calibration chooses, and
+KL(routed ‖ clean) is then measured on as many pairs of other prompts and other paths. Random 97M models get random
+tokens, 128 pairs for the calibration and 256 for the measurement. The arm
 "neutral passages" is what `--strength auto` does on the command line: calibrated on the passages that travel with the
 package, measured on the model's own kind of text.
 """
@@ -28,8 +29,8 @@ from stochroute.world import draw_text
 
 SHARED_MODELS = {"stories260K": 48, "gpt2-bytes-1M": 96, "stories3M": 32}  # name -> tokens of a prompt
 BUDGET, OTHER_BUDGETS = 0.05, (0.01, 0.2)
-PROMPTS, PAIRS, EMBEDDED_TOKENS = 384, 768, 32
-PROMPTS_97M, PAIRS_97M, HELD_OUT_97M, TOKENS_97M = 64, 128, 256, 12
+PROMPTS, EMBEDDED_TOKENS = 384, 64
+PROMPTS_97M, PAIRS_97M, TOKENS_97M, LEAST_HELD_OUT = 64, 128, 12, 256
 CALIBRATION_SEED, MEASURING_SEED = 0, 1
 
 ROUTINGS = {
@@ -90,9 +91,6 @@ def random_rows(count: int, seed: int) -> Rows:
 
 def arms(shared: Path) -> Iterator[tuple[str, Any, Any, Rows, Rows, bool]]:
     """(name, model, tokenizer, prompts to calibrate on, prompts to measure on, whether it is one of 97M)."""
-    model, tokenizer = embedded.load()
-    split = [[row[:EMBEDDED_TOKENS] for row in tokenizer(world_stories(i, PROMPTS))["input_ids"]] for i in (0, PROMPTS)]
-    yield "embedded", model, tokenizer, *split, False
     for name, length in SHARED_MODELS.items():
         model = AutoModelForCausalLM.from_pretrained(shared / "models" / name, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(shared / "models" / name)
@@ -101,14 +99,18 @@ def arms(shared: Path) -> Iterator[tuple[str, Any, Any, Rows, Rows, bool]]:
     for shape in SHAPES_97M:
         rows, others = random_rows(PROMPTS_97M, 1), random_rows(2 * PROMPTS_97M, 2)
         yield f"random 97M, {shape}", random_97m(shape), None, rows, others, True
+    model, tokenizer = embedded.load()
+    split = [[row[:EMBEDDED_TOKENS] for row in tokenizer(world_stories(i, PROMPTS))["input_ids"]] for i in (0, PROMPTS)]
+    yield "embedded", model, tokenizer, *split, False
 
 
-def run(routed: sr.RoutedModel, rows: Rows, others: Rows, budget: float, pairs: int, held_out: int) -> dict[str, Any]:
-    """One calibration and what is measured afterwards."""
+def run(routed: sr.RoutedModel, rows: Rows, others: Rows, budget: float, pairs: int | None) -> dict[str, Any]:
+    """One calibration and what is measured afterwards, on as many pairs as it took and at least 256."""
     clock = time.process_time()
     report = routed.calibrate(rows, budget=budget, pairs=pairs, seed=CALIBRATION_SEED)
     seconds = time.process_time() - clock
-    measured = measure(routed, Sample.along_paths(others, routed.config.span, held_out, MEASURING_SEED))
+    held_out = Sample.along_paths(others, routed.config.span, max(report.pairs, LEAST_HELD_OUT), MEASURING_SEED)
+    measured = measure(routed, held_out)
     low, high = measured.interval("divergence")
     return {
         "budget": budget,
@@ -119,6 +121,7 @@ def run(routed: sr.RoutedModel, rows: Rows, others: Rows, budget: float, pairs: 
         "measured_interval": [low, high],
         "measured_over_budget": measured.nats("divergence") / budget,
         "transmission": measured.nats("transmission"),
+        "calibrated_on_pairs": report.pairs,
         "pairs": int(measured.divergence.numel()),
         "positions": int(measured.positions.sum()) * measured.divergence.shape[1],
         "evaluations": report.evaluations,
@@ -150,8 +153,8 @@ def main() -> None:
             settings.append(("neutral passages", sr.RoutingConfig(), BUDGET, neutral_rows(tokenizer, None)))
         for label, config, budget, calibrated_on in settings:
             routed = sr.route(model, config)
-            pairs, held_out = (PAIRS_97M, HELD_OUT_97M) if large else (PAIRS, PAIRS)
-            found.append({"routing": label, **run(routed, calibrated_on, others, budget, pairs, held_out)})
+            pairs = PAIRS_97M if large else None
+            found.append({"routing": label, **run(routed, calibrated_on, others, budget, pairs)})
             routed.detach()
             print(name, "|", label, "|", budget, "|", found[-1]["measured_over_budget"], flush=True)
             save("calibration", result)  # after each, so that a kill loses little

@@ -17,6 +17,8 @@ from stochroute.routing.attached import AttachedRouting
 _LOGITS_AT_ONCE = 1 << 23
 _ROWS_AT_ONCE = 256
 _RESAMPLES = 2000
+_Z = 1.96  # standard deviations of a normal distribution in half a 95 % interval
+_SMALLEST = 1e-300  # instead of 0 where all pairs are the same
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,20 @@ class Measured:
             rng=np.random.default_rng(0),
         ).confidence_interval
         return float(found.low), float(found.high)
+
+    def paths_needed(self, precision: float) -> int:
+        """Paths of each prompt for a 95 % interval of ± `precision` × KL, or for paths to leave no more open than
+        prompts do, since more of them cannot make up for few prompts.
+
+        With σ_b² and σ_w² the variances of a pair's KL between and within prompts, the mean has the variance
+        (σ_b² + σ_w²/K)/P.
+        """
+        prompts, paths = self.divergence.shape
+        nats = self.divergence / self.positions[:, None]
+        within = nats.var(1).mean().item()
+        between = max(nats.mean(1).var().item() - within / paths, 0.0)
+        allowed = prompts * (precision * nats.mean().item() / _Z) ** 2 - between
+        return max(2, math.ceil(within / max(allowed, between, _SMALLEST)))
 
     def _of_prompts(self, quantity: str) -> Tensor:
         return self.divergence.mean(1) if quantity == "divergence" else self.transmission

@@ -33,7 +33,8 @@ class Sample:
 
     @classmethod
     def along_paths(cls, rows: Sequence[Sequence[int]], span: Span, pairs: int, seed: int) -> "Sample":
-        """At least `pairs` pairs, and two paths a prompt, so that transmission can be told.
+        """At least `pairs` pairs, and two paths a prompt, so that transmission can be told. The paths of fewer pairs
+        are the first ones of more.
 
         Noised positions begin where the span says: "all" at 0; "generated" in the middle, at the last token of the
         first half (rounded up), which stands for the clean prompt.
@@ -55,17 +56,18 @@ class Sample:
         return Sample(self.rows[::step], self.starts[::step], self.paths[::step])
 
 
-def token_rows(prompts: Sequence[Prompt], tokenizer: Any, context: int | None) -> list[list[int]]:
+def token_rows(prompts: Sequence[Prompt], tokenizer: Any, context: int | None, vocabulary: int) -> list[list[int]]:
     """The token ids of each prompt.
 
     Args:
         prompts: texts, or token ids.
         tokenizer: a transformers tokenizer; needed for texts.
         context: tokens that the model holds, None where it does not say.
+        vocabulary: tokens that the model knows.
 
     Raises:
-        ValueError: fewer than two prompts, one of fewer than two tokens or of more than the model holds, or texts
-            without a tokenizer.
+        ValueError: fewer than two prompts, one of fewer than two tokens or of more than the model holds, a token that
+            the model does not know, or texts without a tokenizer.
     """
     if isinstance(prompts, str | bytes) or len(prompts) < 2:
         given = "one text" if isinstance(prompts, str | bytes) else f"{len(prompts)}"
@@ -81,6 +83,10 @@ def token_rows(prompts: Sequence[Prompt], tokenizer: Any, context: int | None) -
             )
         if context is not None and len(row) > context:
             raise ValueError(f"prompt {number} has {len(row)} tokens, but the model holds {context}: shorten it")
+        if max(row) >= vocabulary:
+            raise ValueError(
+                f"prompt {number} holds token {max(row)}, but the model knows {vocabulary}: take its own tokenizer"
+            )
     return rows
 
 
@@ -106,7 +112,8 @@ def _tokens(prompt: Prompt, tokenizer: Any, number: int) -> list[int]:
         if tokenizer is None:
             raise ValueError(f"prompt {number} is a text, but tokenizer=None: pass the model's tokenizer")
         return list(tokenizer(prompt)["input_ids"])
-    row = prompt.tolist() if isinstance(prompt, Tensor) else list(prompt)
-    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in row):
+    row: Any = prompt.tolist() if isinstance(prompt, Tensor) else prompt
+    whole = isinstance(row, Sequence) and all(type(token) is int and token >= 0 for token in row)
+    if not whole:
         raise ValueError(f"prompt {number} is no text and no flat list of token ids: {str(prompt)[:60]}")
-    return row
+    return list(row)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from scipy.optimize import brentq
 
@@ -38,9 +37,15 @@ class Curve:
         self.points.append((factor, self.evaluate(factor)))
         return self.points[-1][1]
 
+    def nearest(self, budget: float) -> float:
+        """The factor computed whose nats are nearest to the budget, in proportion."""
+        positive = [point for point in self.points if point[1] > 0]
+        return min(positive, key=lambda point: abs(math.log(point[1] / budget)))[0]
+
 
 def solve(curve: Curve, budget: float, guess: float = 1.0) -> float:
-    """The factor f with curve(f) = budget, to a thousandth of the budget.
+    """The factor f with curve(f) = budget, to a thousandth of the budget; where the curve jumps past the budget, as the
+    choice of experts makes it, the nearest that was found.
 
     Works on logarithms, where nats of small noise are a line of slope 2: steps along that line, and then along the
     secant, from the guess until the budget is passed; then Brent's method (Brent 1973, as scipy.optimize.brentq)
@@ -66,9 +71,10 @@ def solve(curve: Curve, budget: float, guess: float = 1.0) -> float:
         if math.isnan(beyond):
             raise OutOfReach(_reach(curve, budget, value < 0))
         if value * beyond <= 0:
-            return math.exp(cast(float, brentq(excess, here, there, xtol=_MET / 10)))
+            brentq(excess, here, there, xtol=_MET / 10)
+            return curve.nearest(budget)
         here, value, slope = there, beyond, (beyond - value) / (there - here)
-    return math.exp(here)
+    return curve.nearest(budget)
 
 
 def _step(excess: float, slope: float) -> float:

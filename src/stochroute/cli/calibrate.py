@@ -14,7 +14,7 @@ from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import read_prompts
-from stochroute.cli.request import DTYPES, Noise
+from stochroute.cli.request import DTYPES, Noise, check_routing
 from stochroute.config import DEFAULT_BUDGET, Quantity, Split
 from stochroute.paths import check_seed
 
@@ -39,9 +39,7 @@ def calibrate(
     split: Annotated[
         str, typer.Option(help="even: one factor on all strengths; sensitivity: every layer alone does the same.")
     ] = "even",
-    pairs: Annotated[
-        int | None, typer.Option(help="Of prompts and paths, at least. Default: 512; neutral: 256.")
-    ] = None,
+    pairs: Annotated[int | None, typer.Option(help="Of prompts and paths, at least. Default: as it takes.")] = None,
     seed: Annotated[int, typer.Option(help="Of the paths.")] = 0,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
@@ -64,23 +62,15 @@ def calibrate(
     noise = Noise(strength, None, layers, hold, form, span, attention_strength, expert_strength)
     _check(budget, quantity, split, pairs, seed, dtype)
     _check_targets(output, plot)
-    if routing is None:
-        noise.config()
-    elif noise.given():
-        raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
-    elif not Path(routing).is_dir():
-        raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
+    check_routing(routing, noise)
     prompts = None if prompts_file is None else read_prompts([], prompts_file)
     check_model_name(model)
     loaded = load_model(model, device, dtype)
 
     # imported only now, since these bring in torch, transformers and rich
-    from stochroute.cli.calibrating import Calibration, calibrated
-    from stochroute.routed import RoutedModel, route
+    from stochroute.cli.routings import Calibration, calibrated, routed_model
 
-    routed = (
-        route(loaded.model, noise.config()) if routing is None else RoutedModel.from_pretrained(loaded.model, routing)
-    )
+    routed = routed_model(loaded, routing, noise)
     asked = Calibration(budget, prompts, cast(Any, quantity), cast(Any, split), pairs, seed)
     report = calibrated(routed, loaded, asked)
     if output is not None:

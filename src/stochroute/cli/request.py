@@ -170,14 +170,17 @@ class Request:
             raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
         if self.model is not None and not self.prompts:
             raise BadInput(f"--model {self.model}: there is no prompt; write one, or name a --prompts-file")
-        if self.routing is None:
-            self.noise.config()
-        elif self.noise.given():
-            raise BadInput(
-                f"{self.noise.given()[0]} has no effect beside --routing {self.routing}: leave one of them out"
-            )
-        elif not Path(self.routing).is_dir():
-            raise BadInput(f"--routing {self.routing}: no such folder; name one that save_pretrained has written")
+        check_routing(self.routing, self.noise)
+
+
+def check_routing(routing: str | None, noise: Noise) -> None:
+    """BadInput when the options of the noise are wrong, stand beside a saved routing, or there is no such routing."""
+    if routing is None:
+        noise.config()
+    elif noise.given():
+        raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
+    elif not Path(routing).is_dir():
+        raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
 
 
 def parse_replay(texts: list[str]) -> list[int]:

@@ -1,20 +1,19 @@
 """Walks the paths that a request asks for, batch by batch, and hands back rows in order."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from stochroute.cli.calibrating import Calibration, calibrated
-from stochroute.cli.errors import BadInput, one_line
+from stochroute.cli.errors import BadInput
 from stochroute.cli.models import LoadedModel, continuation, encode
 from stochroute.cli.request import Decoding, Request
+from stochroute.cli.routings import Calibration, calibrated, routed_model
 from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.paths import derive_paths
-from stochroute.routed import RoutedModel, route
+from stochroute.routed import RoutedModel
 
 if TYPE_CHECKING:
     from stochroute.calibration import Report
@@ -115,21 +114,9 @@ class Walks:
 
 def _routed(request: Request, loaded: LoadedModel) -> tuple[RoutedModel, "Report | None"]:
     """The routed model, and what a calibration found where the request asks for one."""
-    if request.routing is not None:
-        with _about(f"--routing {request.routing}"):
-            return RoutedModel.from_pretrained(loaded.model, request.routing), None
-    with _about(f"--model {loaded.name}"):
-        routed = route(loaded.model, request.noise.config())
-    budget = request.noise.budget_for(request.model)
+    routed = routed_model(loaded, request.routing, request.noise)
+    budget = None if request.routing is not None else request.noise.budget_for(request.model)
     return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
-
-
-@contextmanager
-def _about(argument: str) -> Generator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{argument}: {one_line(error)}") from error
 
 
 def _new_tokens(decoding: Decoding, loaded: LoadedModel, longest_prompt: int) -> int:
