@@ -1,7 +1,9 @@
 """Calibrated on some prompts and paths, measured on others: is the budget kept?
 
     python benchmarks/calibration.py --shared FOLDER      # FOLDER holds models/ and data/; half an hour on one core
-    python benchmarks/calibration.py --only embedded      # this model again; what the file says of others stays
+    python benchmarks/calibration.py --only embedded      # this model only
+
+What the result file holds already is not measured again: delete it to begin anew.
 
 Every model is calibrated for each routing and budget on 384 prompts and as many paths as the calibration chooses, and
 KL(routed ‖ clean) is then measured on as many pairs of other prompts and other paths. Random 97M models get random
@@ -11,9 +13,11 @@ package, measured on the model's own kind of text.
 """
 
 import argparse
-import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,7 @@ from stochroute.world import draw_text
 SHARED_MODELS = {"stories260K": 48, "gpt2-bytes-1M": 96, "stories3M": 32}  # name -> tokens of a prompt
 BUDGET, OTHER_BUDGETS = 0.05, (0.01, 0.2)
 PROMPTS, EMBEDDED_TOKENS = 384, 64
-PROMPTS_97M, PAIRS_97M, TOKENS_97M, LEAST_HELD_OUT = 64, 128, 12, 256
+PROMPTS_97M, PAIRS_97M, TOKENS_97M, LEAST_HELD_OUT = 16, 128, 8, 256
 CALIBRATION_SEED, MEASURING_SEED = 0, 1
 
 ROUTINGS = {
@@ -45,8 +49,8 @@ EVERY_BUDGET = ("structural, shared", "structural and attention")
 ATTENTION_97M = sr.Attention(layers="upper_third")
 ROUTINGS_97M = {
     "structural, shared": sr.RoutingConfig(),
-    "structural, latent": sr.RoutingConfig(structural=sr.Structural(form="latent")),
     "attention, upper third": sr.RoutingConfig(structural=None, attention=ATTENTION_97M),
+    "structural, latent": sr.RoutingConfig(structural=sr.Structural(form="latent")),
 }
 _COMMON = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 16384}
 SHAPES_97M: dict[str, dict[str, Any]] = {
@@ -72,36 +76,48 @@ def stories(shared: Path) -> list[str]:
     return [text.strip() for text in texts if len(text.strip()) > 200]
 
 
-def world_stories(first: int, count: int) -> list[str]:
-    """Texts of the story world, a fifth of them Chinese, as the embedded model was trained on."""
-    return [draw_text(11, index, "zh" if index % 5 == 0 else "en") for index in range(first, first + count)]
+@dataclass(frozen=True)
+class Arm:
+    """A model with prompts to calibrate on and prompts to measure on; without a tokenizer it is one of 97M."""
+
+    model: Any
+    tokenizer: Any
+    rows: Rows
+    others: Rows
 
 
-def random_97m(shape: str) -> Any:
-    """A random model of about 97 million parameters, from a fixed seed."""
+def pretrained(shared: Path, name: str) -> Arm:
+    """A model of the shared folder with stories, every other one for the measurement."""
+    model = AutoModelForCausalLM.from_pretrained(shared / "models" / name, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(shared / "models" / name)
+    texts = stories(shared)[: 2 * PROMPTS]
+    rows = [tokenizer(text)["input_ids"][: SHARED_MODELS[name]] for text in texts]
+    return Arm(model, tokenizer, rows[::2], rows[1::2])
+
+
+def random_97m(shape: str) -> Arm:
+    """A random model of about 97 million parameters, from a fixed seed, with random tokens."""
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(shape, **SHAPES_97M[shape])).eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(shape, **SHAPES_97M[shape])).eval()
+    tokens = torch.randint(0, _COMMON["vocab_size"], (3 * PROMPTS_97M, TOKENS_97M)).tolist()
+    return Arm(model, None, tokens[:PROMPTS_97M], tokens[PROMPTS_97M:])
 
 
-def random_rows(count: int, seed: int) -> Rows:
-    """Rows of random tokens."""
-    stream = torch.Generator().manual_seed(seed)
-    return torch.randint(0, _COMMON["vocab_size"], (count, TOKENS_97M), generator=stream).tolist()
-
-
-def arms(shared: Path) -> Iterator[tuple[str, Any, Any, Rows, Rows, bool]]:
-    """(name, model, tokenizer, prompts to calibrate on, prompts to measure on, whether it is one of 97M)."""
-    for name, length in SHARED_MODELS.items():
-        model = AutoModelForCausalLM.from_pretrained(shared / "models" / name, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(shared / "models" / name)
-        rows = [tokenizer(text)["input_ids"][:length] for text in stories(shared)[: 2 * PROMPTS]]
-        yield name, model, tokenizer, rows[::2], rows[1::2], False
-    for shape in SHAPES_97M:
-        rows, others = random_rows(PROMPTS_97M, 1), random_rows(2 * PROMPTS_97M, 2)
-        yield f"random 97M, {shape}", random_97m(shape), None, rows, others, True
+def embedded_arm() -> Arm:
+    """The embedded model with texts of its world, a fifth of them Chinese, as it was trained on."""
     model, tokenizer = embedded.load()
-    split = [[row[:EMBEDDED_TOKENS] for row in tokenizer(world_stories(i, PROMPTS))["input_ids"]] for i in (0, PROMPTS)]
-    yield "embedded", model, tokenizer, *split, False
+    texts = [draw_text(11, index, "zh" if index % 5 == 0 else "en") for index in range(2 * PROMPTS)]
+    rows = [row[:EMBEDDED_TOKENS] for row in tokenizer(texts)["input_ids"]]
+    return Arm(model, tokenizer, rows[:PROMPTS], rows[PROMPTS:])
+
+
+def arms(shared: Path) -> dict[str, Callable[[], Arm]]:
+    """Every model by name; loaded when it is its turn."""
+    return {
+        **{name: partial(pretrained, shared, name) for name in SHARED_MODELS},
+        **{f"random 97M, {shape}": partial(random_97m, shape) for shape in SHAPES_97M},
+        "embedded": embedded_arm,
+    }
 
 
 def run(routed: sr.RoutedModel, rows: Rows, others: Rows, budget: float, pairs: int | None) -> dict[str, Any]:
@@ -136,25 +152,26 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a model; repeat for more")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    kept = read("calibration")["models"] if options.only and (RESULTS / "calibration.json").exists() else {}
-    result: dict[str, Any] = {"models": kept}
-    for name, model, tokenizer, rows, others, large in arms(options.shared):
+    result: dict[str, Any] = {"models": {}}
+    if (RESULTS / "calibration.json").exists():
+        result["models"] = read("calibration")["models"]
+    for name, load in arms(options.shared).items():
         if options.only and name not in options.only:
             continue
-        found: list[dict[str, Any]] = []
-        result["models"][name] = {"parameters": model.num_parameters(), "tokens_a_prompt": max(map(len, rows))}
-        result["models"][name]["runs"] = found
-        settings = [(label, config, BUDGET, rows) for label, config in (ROUTINGS_97M if large else ROUTINGS).items()]
-        if tokenizer is not None:
-            settings += [
-                (label, ROUTINGS[label], budget, rows)
-                for label, budget in itertools.product(EVERY_BUDGET, OTHER_BUDGETS)
-            ]
-            settings.append(("neutral passages", sr.RoutingConfig(), BUDGET, neutral_rows(tokenizer, None)))
+        arm = load()
+        large = arm.tokenizer is None
+        size = {"parameters": arm.model.num_parameters(), "tokens_a_prompt": max(map(len, arm.rows))}
+        found: list[dict[str, Any]] = result["models"].setdefault(name, {**size, "runs": []})["runs"]
+        settings = [(what, config, BUDGET, arm.rows) for what, config in (ROUTINGS_97M if large else ROUTINGS).items()]
+        if not large:
+            settings.append(("neutral passages", sr.RoutingConfig(), BUDGET, neutral_rows(arm.tokenizer, None)))
+            settings += [(what, ROUTINGS[what], b, arm.rows) for what, b in product(EVERY_BUDGET, OTHER_BUDGETS)]
         for label, config, budget, calibrated_on in settings:
-            routed = sr.route(model, config)
+            if any((done["routing"], done["budget"]) == (label, budget) for done in found):
+                continue
+            routed = sr.route(arm.model, config)
             pairs = PAIRS_97M if large else None
-            found.append({"routing": label, **run(routed, calibrated_on, others, budget, pairs)})
+            found.append({"routing": label, **run(routed, calibrated_on, arm.others, budget, pairs)})
             routed.detach()
             print(name, "|", label, "|", budget, "|", found[-1]["measured_over_budget"], flush=True)
             save("calibration", result)  # after each, so that a kill loses little

@@ -39,109 +39,89 @@ def calibrate(
 ) -> Report:
     """See `stochroute.routed.RoutedModel.calibrate`."""
     _check(routed, budget, quantity, split, pairs)
-    shape = routed.model.config.get_text_config()
+    shape, before = routed.model.config.get_text_config(), routed.config
     rows = token_rows(prompts, tokenizer, getattr(shape, "max_position_embeddings", None), shape.vocab_size)
-
-    def sample(at_least: int) -> Sample:
-        return Sample.along_paths(rows, routed.config.span, at_least, seed)
-
-    before = routed.config
-    calibration = _Calibration(routed, budget, quantity, split, sample(pairs or _FIRST_PAIRS), on_evaluation)
+    sample = Sample.along_paths(rows, before.span, pairs or _FIRST_PAIRS, seed)
+    pilot = sample.thinned(_PILOT_PAIRS)
+    meter = _Meter(routed, quantity, on_evaluation)
     try:
-        calibration.find_strengths()
-        if pairs is None:
-            needed = min(len(rows) * calibration.measured.paths_needed(_PRECISION), _MOST_PAIRS)
-            if needed > calibration.sample.pairs:
-                calibration.find_strengths_again(sample(needed))
-        return calibration.report()
+        proportions = strengths_of(before)
+        curve = meter.curve(proportions, pilot)
+        factor = solve(curve, budget)
+        if split == "sensitivity":
+            proportions = equalised(routed, scaled(proportions, factor), meter.on(pilot))
+            curve = meter.curve(proportions, pilot)
+            factor = solve(curve, budget)
+        factor, found, measured = meter.settle(proportions, sample, budget, factor)
+        needed = min(len(rows) * measured.paths_needed(_PRECISION), _MOST_PAIRS)
+        if pairs is None and needed > sample.pairs:
+            sample = Sample.along_paths(rows, before.span, needed, seed)
+            factor, found, measured = meter.settle(proportions, sample, budget, factor)
+        sites = contributions(routed, found, meter.on(pilot))
+        routed.adopt_strengths(with_strengths(before, found))
     except BaseException:
         routed.adopt_strengths(before)
         raise
+    low, high = measured.interval(quantity)
+    return Report(
+        budget=budget,
+        quantity=quantity,
+        split=split,
+        nats=measured.nats(quantity),
+        low=low,
+        high=high,
+        divergence=measured.nats("divergence"),
+        transmission=measured.nats("transmission"),
+        config=routed.config,
+        contributions=tuple(sites),
+        curve=tuple(sorted((f / factor, nats) for f, nats in curve.points)),
+        prompts=len(rows),
+        pairs=sample.pairs,
+        positions=int(measured.positions.sum()) * len(sample.paths[0]),
+        evaluations=meter.evaluations,
+        forward_passes=meter.forward_passes,
+    )
 
 
-class _Calibration:
-    """One run. Its paths and prompts stay the same throughout (common random numbers), so that nats are a smooth
-    function of the strengths."""
+class _Meter:
+    """Measures the routing at any strengths, and counts what that costs.
 
-    def __init__(
-        self,
-        routed: AttachedRouting,
-        budget: float,
-        quantity: Quantity,
-        split: Split,
-        sample: Sample,
-        on_evaluation: Callable[[int, float], None] | None,
-    ):
+    Prompts and paths of a sample are the same at every measurement (common random numbers), so that nats are a smooth
+    function of the strengths.
+    """
+
+    def __init__(self, routed: AttachedRouting, quantity: Quantity, on_evaluation: Callable[[int, float], None] | None):
         self.routed = routed
-        self.budget = budget
         self.quantity: Quantity = quantity
-        self.split: Split = split
-        self.sample = sample
-        self.pilot = sample.thinned(_PILOT_PAIRS)
         self.on_evaluation = on_evaluation
         self.evaluations = 0
-        self.passes = 0
+        self.forward_passes = 0
 
-    def find_strengths(self) -> None:
-        """From the proportions in the config; where to look is found on a few pairs."""
-        strengths = strengths_of(self.routed.config)
-        factor, self.curve = self._solve(strengths, self.pilot, 1.0)
-        if self.split == "sensitivity":
-            strengths = equalised(self.routed, scaled(strengths, factor), self._alone)
-            factor, self.curve = self._solve(strengths, self.pilot, 1.0)
-        self.strengths = strengths
-        self._settle(factor)
-
-    def find_strengths_again(self, sample: Sample) -> None:
-        """On a larger sample, from what the smaller one has found."""
-        self.sample = sample
-        self._settle(self.factor)
-
-    def _settle(self, guess: float) -> None:
-        self.factor, _ = self._solve(self.strengths, self.sample, guess)
-        self.found = rounded(scaled(self.strengths, self.factor), _DIGITS)
-        self.measured = self._measure(self.found, self.sample)
-
-    def report(self) -> Report:
-        """What was found; the strengths found are those of the routing afterwards."""
-        sites = contributions(self.routed, self.found, self._alone)
-        self.routed.adopt_strengths(with_strengths(self.routed.config, self.found))
-        measured = self.measured
-        low, high = measured.interval(self.quantity)
-        return Report(
-            budget=self.budget,
-            quantity=self.quantity,
-            split=self.split,
-            nats=measured.nats(self.quantity),
-            low=low,
-            high=high,
-            divergence=measured.nats("divergence"),
-            transmission=measured.nats("transmission"),
-            config=self.routed.config,
-            contributions=tuple(sites),
-            curve=tuple(sorted((f / self.factor, nats) for f, nats in self.curve.points)),
-            prompts=len(self.sample.rows),
-            pairs=self.sample.pairs,
-            positions=int((measured.positions * len(self.sample.paths[0])).sum()),
-            evaluations=self.evaluations,
-            forward_passes=self.passes,
-        )
-
-    def _solve(self, strengths: Strengths, sample: Sample, guess: float) -> tuple[float, Curve]:
-        curve = Curve(lambda factor: self._measure(scaled(strengths, factor), sample).nats(self.quantity))
-        return solve(curve, self.budget, guess), curve
-
-    def _alone(self, strengths: Strengths) -> float:
-        return self._measure(strengths, self.pilot).nats(self.quantity)
-
-    def _measure(self, strengths: Strengths, sample: Sample) -> Measured:
+    def measure(self, strengths: Strengths, sample: Sample) -> Measured:
+        """At these strengths, which the routing keeps."""
         self.routed.adopt_strengths(with_strengths(self.routed.config, strengths))
         measured = measure(self.routed, sample)
         self.evaluations += 1
-        self.passes += sample.pairs + len(sample.rows)
+        self.forward_passes += sample.pairs + len(sample.rows)
         if self.on_evaluation is not None:
             self.on_evaluation(self.evaluations, measured.nats(self.quantity))
         return measured
+
+    def settle(
+        self, proportions: Strengths, sample: Sample, budget: float, guess: float
+    ) -> tuple[float, Strengths, Measured]:
+        """The factor that meets the budget on this sample, the strengths to keep, and what these do."""
+        factor = solve(self.curve(proportions, sample), budget, guess)
+        found = rounded(scaled(proportions, factor), _DIGITS)
+        return factor, found, self.measure(found, sample)
+
+    def on(self, sample: Sample) -> Callable[[Strengths], float]:
+        """Strengths -> nats on this sample."""
+        return lambda strengths: self.measure(strengths, sample).nats(self.quantity)
+
+    def curve(self, proportions: Strengths, sample: Sample) -> Curve:
+        """Factor on all strengths -> nats on this sample."""
+        return Curve(lambda factor: self.measure(scaled(proportions, factor), sample).nats(self.quantity))
 
 
 def _check(routed: AttachedRouting, budget: float, quantity: str, split: str, pairs: int | None) -> None:

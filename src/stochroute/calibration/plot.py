@@ -7,6 +7,7 @@ from html import escape
 _INK, _FAINT, _LINE, _BAND, _BAR = "#1f2937", "#d1d5db", "#0e7490", "#cffafe", "#b45309"
 _DASHED = 'stroke-dasharray="5 4"'
 _PANEL, _HEIGHT, _LEFT, _TOP, _BOTTOM, _ROW = 340, 260, 60, 34, 44, 18  # pixels
+_APART = 32  # pixels from one label to the next
 
 
 def draw(
@@ -59,11 +60,12 @@ def _curve_panel(
         f'<line x1="{first}" x2="{last}" y1="{low}" y2="{low}" stroke="{_FAINT}" />',
         _text((first + last) / 2, low + 34, "strength over the strength found"),
     ]
-    for value in {curve[0][0], 1.0, curve[-1][0]}:
-        parts.append(_text(x(value), low + 16, f"{value:.2g}"))
-    for value in (curve[0][1], curve[-1][1]):
-        if abs(y(value) - y(budget)) > 14:
-            parts.append(_text(first - 6, y(value) + 4, f"{value:.2g}", "end"))
+    parts.append(_text(x(1.0), low + 16, "1"))
+    for end in (curve[0], curve[-1]):
+        if abs(x(end[0]) - x(1.0)) > _APART:
+            parts.append(_text(x(end[0]), low + 16, f"{end[0]:.2g}"))
+        if abs(y(end[1]) - y(budget)) > _APART / 2:
+            parts.append(_text(first - 6, y(end[1]) + 4, f"{end[1]:.2g}", "end"))
     places = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in curve)
     parts.append(f'<polyline points="{places}" fill="none" stroke="{_LINE}" stroke-width="2" />')
     parts += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3" fill="{_LINE}" />' for a, b in curve]
