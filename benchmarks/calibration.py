@@ -33,6 +33,7 @@ from stochroute.world import draw_text
 
 SHARED_MODELS = {"stories260K": 48, "gpt2-bytes-1M": 96, "stories3M": 32}  # name -> tokens of a prompt
 BUDGET, OTHER_BUDGETS = 0.05, (0.01, 0.2)
+SMALL_BUDGET = 0.002  # attention of a random model does little: 0.05 is out of its reach
 PROMPTS, EMBEDDED_TOKENS = 384, 64
 PROMPTS_97M, PAIRS_97M, TOKENS_97M, LEAST_HELD_OUT = 16, 128, 8, 256
 CALIBRATION_SEED, MEASURING_SEED = 0, 1
@@ -150,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared", help="models and data")
     parser.add_argument("--only", action="append", help="a model; repeat for more")
+    parser.add_argument("--routing", action="append", help="a routing; repeat for more")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {"models": {}}
@@ -162,11 +164,16 @@ def main() -> None:
         large = arm.tokenizer is None
         size = {"parameters": arm.model.num_parameters(), "tokens_a_prompt": max(map(len, arm.rows))}
         found: list[dict[str, Any]] = result["models"].setdefault(name, {**size, "runs": []})["runs"]
-        settings = [(what, config, BUDGET, arm.rows) for what, config in (ROUTINGS_97M if large else ROUTINGS).items()]
+        settings = [
+            (what, config, SMALL_BUDGET if config.structural is None and large else BUDGET, arm.rows)
+            for what, config in (ROUTINGS_97M if large else ROUTINGS).items()
+        ]
         if not large:
             settings.append(("neutral passages", sr.RoutingConfig(), BUDGET, neutral_rows(arm.tokenizer, None)))
             settings += [(what, ROUTINGS[what], b, arm.rows) for what, b in product(EVERY_BUDGET, OTHER_BUDGETS)]
         for label, config, budget, calibrated_on in settings:
+            if options.routing and label not in options.routing:
+                continue
             if any((done["routing"], done["budget"]) == (label, budget) for done in found):
                 continue
             routed = sr.route(arm.model, config)

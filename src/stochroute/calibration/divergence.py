@@ -85,7 +85,7 @@ def measure(routed: AttachedRouting, sample: Sample) -> Measured:
     was_training = model.training
     model.eval()
     try:
-        found = [_measure_batch(routed, batch) for batch in _batches(sample, model.config.vocab_size)]
+        found = [_measure_batch(routed, batch) for batch in _batches(sample, model.config.get_text_config().vocab_size)]
     finally:
         model.train(was_training)
     return Measured(*(torch.cat([getattr(part, name) for part in found]) for name in Measured.__dataclass_fields__))
@@ -107,24 +107,16 @@ def _batches(sample: Sample, vocabulary: int) -> Iterator[Sample]:
 
 def _measure_batch(routed: AttachedRouting, batch: Sample) -> Measured:
     """One batch of prompts. The paths of a single prompt are cut into chunks where they are too many."""
-    prompts, longest, each = len(batch.rows), max(map(len, batch.rows)), len(batch.paths[0])
-    device = next(routed.model.parameters()).device
-    # padding at the right: what is real counts its positions from 0 in every architecture
-    ids = torch.zeros(prompts, longest, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(batch.rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    noised = (mask == 1) & (torch.arange(longest) >= torch.tensor(batch.starts)[:, None])  # (p, s)
-    positions, owner = noised.sum(1), noised.nonzero()[:, 0]
-    ids, mask, noised, owner = (t.to(device) for t in (ids, mask, noised, owner))
+    prompts, each = len(batch.rows), len(batch.paths[0])
+    ids, mask, noised = (tensor.to(next(routed.model.parameters()).device) for tensor in _padded(batch))
+    owner = noised.nonzero()[:, 0].cpu()  # the prompt of each noised position
 
     with routed.suspended():
         clean = _log_probabilities(routed, ids, mask, noised)[:, 0]  # (n, v)
     if not bool(clean.isfinite().all()):
         raise ValueError("the model's own logits hold NaN or infinity: check its weights and dtype, or the prompts")
 
-    fitting = max(1, _LOGITS_AT_ONCE // (prompts * longest * clean.shape[-1]))
+    fitting = max(1, _LOGITS_AT_ONCE // (ids.numel() * clean.shape[-1]))
     sums, mixed, entropies = [], torch.full_like(clean, -math.inf), torch.zeros_like(clean[:, 0])
     for first in range(0, each, fitting):
         chosen = [ids_of[first : first + fitting] for ids_of in batch.paths]
@@ -133,13 +125,30 @@ def _measure_batch(routed: AttachedRouting, batch: Sample) -> Measured:
         with routed.follow([path for group in chosen for path in group], starts):
             rows = ids.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
             log_p = _log_probabilities(routed, *rows, noised)  # (n, count, v)
-        nats = divergence(log_p, clean[:, None]).double()
-        sums.append(torch.zeros(prompts, count, dtype=nats.dtype, device=device).index_add_(0, owner, nats))
+        sums.append(_sum_by_prompt(divergence(log_p, clean[:, None]), owner, prompts))
         mixed = mixed.logaddexp(log_p.logsumexp(1))
         entropies += entropy(log_p).sum(1)
-    transmitted = (entropy(mixed - math.log(each)) - entropies / each).double() * each / (each - 1)
-    transmission = torch.zeros(prompts, dtype=torch.float64, device=device).index_add_(0, owner, transmitted)
-    return Measured(torch.cat(sums, 1).cpu(), transmission.cpu(), positions)
+    transmitted = (entropy(mixed - math.log(each)) - entropies / each) * each / (each - 1)
+    return Measured(torch.cat(sums, 1), _sum_by_prompt(transmitted, owner, prompts), noised.sum(1).cpu())
+
+
+def _padded(batch: Sample) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, mask (int64) and noised positions (bool) of the prompts, each (p, s).
+
+    Padding stands at the right: what is real counts its positions from 0 in every architecture.
+    """
+    ids = torch.zeros(len(batch.rows), max(map(len, batch.rows)), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(batch.rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    noised = (mask == 1) & (torch.arange(ids.shape[1]) >= torch.tensor(batch.starts)[:, None])
+    return ids, mask, noised
+
+
+def _sum_by_prompt(nats: Tensor, owner: Tensor, prompts: int) -> Tensor:
+    """float64 (prompts, ...), from (n, ...) and the prompt of each; on the CPU, where sums have one order."""
+    return torch.zeros(prompts, *nats.shape[1:], dtype=torch.float64).index_add_(0, owner, nats.cpu().double())
 
 
 def _log_probabilities(routed: AttachedRouting, ids: Tensor, mask: Tensor, noised: Tensor) -> Tensor:
