@@ -40,8 +40,8 @@ def draw_figure() -> None:
     """One calibration of the embedded model."""
     model, tokenizer = embedded.load()
     routing = sr.RoutingConfig(structural=sr.Structural(layers="all"), attention=sr.Attention())
-    prompts = [row[:48] for row in tokenizer([draw_text(11, i) for i in range(128)])["input_ids"]]
-    sr.route(model, routing).calibrate(prompts, budget=0.05, pairs=256).save_plot(DOCS / "img" / "calibration.svg")
+    prompts = [row[:32] for row in tokenizer([draw_text(11, i) for i in range(64)])["input_ids"]]
+    sr.route(model, routing).calibrate(prompts, budget=0.05, pairs=128).save_plot(DOCS / "img" / "calibration.svg")
 
 
 def main() -> None:
