@@ -59,7 +59,7 @@ def calibrate(
 
     Example: stochroute calibrate --model ./my-model --budget 0.05 --prompts-file texts.txt --output my-routing
     """
-    noise = Noise(strength, None, layers, hold, form, span, attention_strength, expert_strength)
+    noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength)
     _check(budget, quantity, split, pairs, seed, dtype)
     _check_targets(output, plot)
     check_routing(routing, noise)

@@ -101,7 +101,7 @@ def generate(
         seed=seed,
         model=model,
         routing=routing,
-        noise=Noise(strength, budget, layers, hold, form, span, attention_strength, expert_strength),
+        noise=Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget),
         decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
         chat=chat,
         json=json,

@@ -29,13 +29,13 @@ class Noise:
     """The options that make a routing; None where one was not given."""
 
     strength: str | None
-    budget: float | None
     layers: str | None
     hold: str | None
     form: str | None
     span: str | None
     attention_strength: float | None
     expert_strength: float | None
+    budget: float | None = None
 
     def config(self) -> RoutingConfig:
         """The routing config; ValueError names the option that is wrong."""
