@@ -49,7 +49,7 @@ def calibrate(
         curve = meter.curve(proportions, pilot)
         factor = solve(curve, budget)
         if split == "sensitivity":
-            proportions = equalised(routed, scaled(proportions, factor), meter.on(pilot))
+            proportions = equalised(routed, scaled(proportions, factor), meter.on(pilot), budget)
             curve = meter.curve(proportions, pilot)
             factor = solve(curve, budget)
         factor, found, measured = meter.settle(proportions, sample, budget, factor)

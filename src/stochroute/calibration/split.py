@@ -4,12 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stochroute.calibration.search import Curve, OutOfReach, solve
 from stochroute.config import Numbers, RoutingConfig, layer_strengths
 from stochroute.routing.attached import AttachedRouting
-
-_ROUNDS = 3
-_LARGEST_CHANGE = 8.0  # of a strength in one round: far from small noise the square law overshoots
-_UNHEARD = 1e-7  # nats; rounding in float32 makes about as much
 
 Strengths = Mapping[str, Numbers]
 
@@ -72,36 +69,62 @@ def contributions(
         nats: measures the routing at the strengths it is given.
     """
     every = _by_layer(routed, strengths)
-    found = []
-    for kind, row in _sites(every):
-        only = {k: tuple(s if (k, i) == (kind, row) else 0.0 for i, s in enumerate(v)) for k, v in every.items()}
-        found.append(Contribution(kind, routed.kinds()[kind].layers[row], every[kind][row], nats(only)))
-    return found
+    return [
+        Contribution(
+            kind, routed.kinds()[kind].layers[row], every[kind][row], nats(_alone(every, kind, row, every[kind][row]))
+        )
+        for kind, row in _sites(every)
+    ]
 
 
-def equalised(routed: AttachedRouting, strengths: Strengths, nats: Callable[[Strengths], float]) -> Strengths:
-    """Strengths at which every site that is on contributes the same number of nats when alone.
+def equalised(
+    routed: AttachedRouting, strengths: Strengths, nats: Callable[[Strengths], float], budget: float
+) -> Strengths:
+    """Strengths at which every site that is on makes the same number of nats when alone, and all together the budget.
 
-    The sites' nats grow about with the square of their strength, so each round multiplies a strength by
-    √(mean of all / its own); three rounds make up for what is not square.
+    Two root-findings, one in the other: the share of the budget that each site gets, and each site's strength for it.
 
     Raises:
-        ValueError: the noise of a site does not reach the output.
+        ValueError: the noise of a site alone cannot reach its share.
     """
-    for _ in range(_ROUNDS):
-        found = contributions(routed, strengths, nats)
-        mean = sum(site.nats for site in found) / len(found)
-        changed = {kind: list(values) for kind, values in _by_layer(routed, strengths).items()}
-        for site in found:
-            if site.nats < _UNHEARD:
-                raise ValueError(
-                    f"{site.kind} noise in layer {site.layer} alone makes {site.nats:.1g} nats, so no share of the "
-                    f"budget can be given to it: leave the layer out, or take split='even'"
-                )
-            change = min(max((mean / site.nats) ** 0.5, 1 / _LARGEST_CHANGE), _LARGEST_CHANGE)
-            changed[site.kind][routed.kinds()[site.kind].layers.index(site.layer)] *= change
-        strengths = {kind: tuple(values) for kind, values in changed.items()}
-    return strengths
+    every = _by_layer(routed, strengths)
+    sites = list(_sites(every))
+    found: dict[float, Strengths] = {}
+
+    def together(part: float) -> float:
+        for kind, row in sites:
+            layer = routed.kinds()[kind].layers[row]
+            every[kind][row] = _strength_for(part * budget, every, kind, row, nats, layer)
+        found[part] = {kind: tuple(values) for kind, values in every.items()}
+        return nats(found[part])
+
+    return found[solve(Curve(together), budget, 1 / len(sites))]
+
+
+def _strength_for(
+    share: float,
+    every: Mapping[str, list[float]],
+    kind: str,
+    row: int,
+    nats: Callable[[Strengths], float],
+    layer: int,
+) -> float:
+    given = every[kind][row]
+    try:
+        return given * solve(Curve(lambda factor: nats(_alone(every, kind, row, given * factor))), share)
+    except OutOfReach as error:
+        raise ValueError(
+            f"{kind} noise in layer {layer} cannot make its share of {share:.2g} nats alone ({error}): leave the layer "
+            f"out, or take split='even'"
+        ) from error
+
+
+def _alone(every: Mapping[str, list[float]], kind: str, row: int, strength: float) -> Strengths:
+    """That strength at one site, 0 at all others."""
+    return {
+        k: tuple(strength if (k, index) == (kind, row) else 0.0 for index in range(len(values)))
+        for k, values in every.items()
+    }
 
 
 def _by_layer(routed: AttachedRouting, strengths: Strengths) -> dict[str, list[float]]:
