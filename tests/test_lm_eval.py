@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +69,10 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    yield
 
 
 def evaluate(tasks: Path, task: str, model: str, arguments: dict[str, Any]) -> list[Any]:
@@ -163,7 +161,8 @@ def test_a_continuation_is_greedy_where_each_token_is_the_mixture_s_likeliest(mo
             with mixed.routed.follow(mixed.paths_of(context), start=len(context) - 1):
                 log_p = mixed.model(ids).logits.log_softmax(-1)
             weight = sum(
-                (log_p[:, len(context) - 1 + i, token] for i, token in enumerate(written)), start=torch.zeros(4).double()
+                (log_p[:, len(context) - 1 + i, token] for i, token in enumerate(written)),
+                start=torch.zeros(4).double(),
             )
             written.append(int((weight[:, None] + log_p[:, -1]).logsumexp(0).argmax()))
     other = [*written[:-1], (written[-1] + 1) % 256]
@@ -192,7 +191,8 @@ def test_a_majority_of_texts_is_the_most_frequent_one(tasks: Path, model: str):
         for i, doc in enumerate(DOCS)
     ]
     texts = []
-    for ours._sample in range(3):
+    for sample in range(3):
+        ours._sample = sample
         texts.append(HFLM.generate_until(ours, requests, disable_tqdm=True))
     for (answer,), of_one in zip((resps[0] for resps in voted), zip(*texts, strict=True), strict=True):
         assert of_one.count(answer) == max(map(of_one.count, of_one))

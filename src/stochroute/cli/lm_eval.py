@@ -13,7 +13,7 @@ from stochroute.cli.errors import BadInput, one_line
 def lm_eval(context: typer.Context) -> None:
     """The command of the lm-evaluation-harness, with routed models as --model stochroute.
 
-    Example: stochroute lm-eval run --model stochroute --model_args pretrained=NAME,paths=8,vote=majority --tasks arc_easy
+    Example: stochroute lm-eval run --model stochroute --model_args pretrained=NAME,paths=8 --tasks arc_easy
     """
     try:
         import stochroute.integrations.lm_eval  # pyright: ignore[reportUnusedImport]  # noqa: F401, I001

@@ -36,9 +36,9 @@ EMBEDDED = "embedded"
 class RoutedLM(HFLM):
     """HFLM, the harness's model for transformers, along one path or a vote over K of them.
 
-    Each context has K path ids of its own, derived from the seed and its tokens: the choices of a question are read along
-    the same paths, and neither batch, order nor --limit changes them. One path with the same seed gives the same results
-    again; with strength 0 everything is HFLM's own.
+    Each context has K path ids of its own, derived from the seed and its tokens: the choices of a question are read
+    along the same paths, and neither batch, order nor --limit changes them. The same seed gives the same results again;
+    with strength 0 everything is HFLM's own.
 
     Args:
         pretrained: a folder, a name on the Hub, "embedded" for the embedded story model, or a loaded model.
@@ -145,7 +145,8 @@ class RoutedLM(HFLM):
             raise ValueError("vote='mean' cannot average texts: choose vote=majority, or paths=1")
         texts = []
         try:
-            for self._sample in range(self.number_of_paths):
+            for sample in range(self.number_of_paths):
+                self._sample = sample
                 texts.append(super().generate_until(requests, disable_tqdm))
         finally:
             self._sample = 0
