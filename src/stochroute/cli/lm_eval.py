@@ -3,6 +3,7 @@
 stochroute lm-eval run --model stochroute --model_args pretrained=NAME,strength=0.1,paths=8 --tasks hellaswag
 """
 
+# pyright: reportMissingImports=false, reportUnknownVariableType=false
 import sys
 
 import typer

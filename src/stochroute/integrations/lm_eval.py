@@ -8,6 +8,8 @@
 The harness has no way to find models of other packages by itself, so either the command above or the import is needed.
 """
 
+# pyright: reportMissingImports=false
+# (an extra, not among the development tools)
 import hashlib
 import math
 from collections import Counter
@@ -75,9 +77,9 @@ class RoutedLM(HFLM):
             raise ValueError(f"paths={paths}: give at least 1")
         if vote not in get_args(Vote):
             raise ValueError(f"vote={vote!r} is unknown: choose one of {', '.join(get_args(Vote))}")
-        config = None if routing is not None else _config(strength, layers, span)
         if routing is not None and (strength, layers, span) != (None, None, None):
             raise ValueError(f"strength, layers and span have no effect beside routing={routing!r}: leave them out")
+        config = _config(strength, layers, span)
         if arguments.get("backend", "default") == "seq2seq":
             raise ValueError("backend='seq2seq': encoder-decoder models have no paths; choose a causal model")
         self.path_seed = check_seed(seed)
@@ -89,7 +91,10 @@ class RoutedLM(HFLM):
             pretrained, arguments["tokenizer"] = load()
         super().__init__(pretrained, **arguments)
         model = cast(Any, self.model)
-        self.routed = RoutedModel.from_pretrained(model, routing) if config is None else route(model, config)
+        if routing is None:
+            self.routed = route(model, config)
+        else:
+            self.routed = RoutedModel.from_pretrained(model, routing)
         self._sample = 0  # which of the K paths texts are written along
 
     def paths_of(self, context: Sequence[int]) -> list[int]:
