@@ -1,6 +1,6 @@
 """Robustness against attacked prompts: a clean run, a routed run, a vote over paths, SmoothLLM's form at equal cost.
 
-    python benchmarks/robustness.py --tables textattack_lists.json     # six trainings, twelve runs: two hours
+    python benchmarks/robustness.py --tables textattack_lists.json     # six trainings, nine runs: an hour
 
 The task is reading comprehension in the story world: the embedded model is trained on questions about stories, with and
 without fresh noise in training, three seeds each (`story_questions.py`), and asked about other stories. Strength of the
@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from harness import save
@@ -24,6 +24,7 @@ from story_questions import questions, trained
 import stochroute as sr
 from stochroute.robustness import Answers, Item, Plan, Sample, Tables, read_tables, report, run
 from stochroute.robustness.items import item_of
+from stochroute.robustness.report import ARMS, by_prompt, interval
 from stochroute.robustness.runs import TEST, Chosen, identity
 from stochroute.robustness.store import Store
 
@@ -32,6 +33,7 @@ STEPS = 250
 STRENGTHS = (0.05, 0.1, 0.2, 0.4)
 COPY_RATES = (0.01, 0.02, 0.05, 0.1)
 NOISE_IN_TRAINING = 0.2
+POOLED = Chosen("chosen", "chosen")  # of several trainings, each under its own settings
 KINDS = ("typos", "swaps", "homoglyphs", "synonyms", "drops")
 
 
@@ -43,14 +45,20 @@ def routing(strength: float) -> sr.RoutingConfig:
 TRAININGS = {"plain": None, "fresh noise": routing(NOISE_IN_TRAINING)}
 
 
-def plans(with_names: bool, paths: int) -> dict[str, Plan]:
-    """The attacks."""
+class Attack(NamedTuple):
+    """A plan, and the trainings of which models it is run on."""
+
+    plan: Plan
+    trainings: tuple[str, ...]
+
+
+def attacks(with_names: bool, paths: int) -> dict[str, Attack]:
+    """A random perturbation of every kind, and a search against the original model."""
     shared: dict[str, Any] = {"paths": paths, "smoothing_rates": COPY_RATES, "validation": 0.5}
     kinds = (*KINDS, "names") if with_names else KINDS
-    return {
-        "random": Plan(perturbations=kinds, rates=(0.1, 0.3), seed=11, **shared),
-        "worst of 8": Plan(perturbations=("typos",), rates=(0.1, 0.3), seed=12, tries=8, **shared),
-    }
+    every = Plan(perturbations=kinds, rates=(0.1, 0.3), seed=11, **shared)
+    searched = Plan(perturbations=("typos",), rates=(0.1, 0.3), seed=12, tries=8, **shared)
+    return {"random": Attack(every, tuple(TRAININGS)), "worst of 8": Attack(searched, ("plain",))}
 
 
 def samples_of(
@@ -68,8 +76,8 @@ def samples_of(
     return samples, chosen
 
 
-def pooled(plan: Plan, runs: Sequence[tuple[Sequence[Item], list[Sample], Chosen]]) -> dict[str, Any]:
-    """One report over the test prompts of several trainings, each under the settings that its own prompts chose."""
+def pool(runs: Sequence[tuple[Sequence[Item], list[Sample], Chosen]]) -> tuple[list[Item], list[Sample]]:
+    """The test prompts of several trainings as one set, each under the settings that its own prompts chose."""
     items: list[Item] = []
     samples: list[Sample] = []
     for own_items, own_samples, chosen in runs:
@@ -77,14 +85,26 @@ def pooled(plan: Plan, runs: Sequence[tuple[Sequence[Item], list[Sample], Chosen
             replace(
                 sample,
                 item=len(items) + sample.item,
-                paths={"chosen": sample.paths[chosen.routing]},
-                smoothed={"chosen": sample.smoothed[chosen.smoothing]},
+                paths={POOLED.routing: sample.paths[chosen.routing]},
+                smoothed={POOLED.smoothing: sample.smoothed[chosen.smoothing]},
             )
             for sample in own_samples
             if sample.phase == TEST
         ]
         items += own_items
-    return report(plan, items, samples, Chosen("chosen", "chosen"))
+    return items, samples
+
+
+def difference(pools: dict[str, tuple[list[Item], list[Sample]]]) -> dict[str, Any]:
+    """Arm -> accuracy with fresh noise in training minus accuracy without, over all attacks, paired by prompt."""
+    found: dict[str, Any] = {}
+    for arm in ARMS:
+        noisy, plain = (
+            by_prompt(items, [s for s in samples if s.kind], POOLED, arm)
+            for items, samples in (pools["fresh noise"], pools["plain"])
+        )
+        found[arm] = interval([noisy[prompt] - plain[prompt] for prompt in noisy])
+    return found
 
 
 def main() -> None:
@@ -96,12 +116,21 @@ def main() -> None:
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     tables = Tables() if options.tables is None else read_tables(options.tables)
-    settings = {"steps": STEPS, "strengths": STRENGTHS, "copy_rates": COPY_RATES, "dtype": "bfloat16"}
-    result: dict[str, Any] = {**settings, **{k: v for k, v in vars(options).items() if k != "tables"}, "attacks": {}}
-    for attack, plan in plans(options.tables is not None, options.paths).items():
-        result["attacks"][attack] = {"plan": asdict(plan), "trainings": {}}
-        for training, noise in TRAININGS.items():
-            runs = []
+    result: dict[str, Any] = {
+        "steps": STEPS,
+        "noise_in_training": NOISE_IN_TRAINING,
+        "strengths": STRENGTHS,
+        "copy_rates": COPY_RATES,
+        "dtype": "bfloat16",
+        "prompts": options.prompts,
+        "paths": options.paths,
+        "seeds": options.seeds,
+        "attacks": {},
+    }
+    for attack, (plan, trainings) in attacks(options.tables is not None, options.paths).items():
+        pools, trained_models = {}, {}
+        for training in trainings:
+            noise, runs = TRAININGS[training], []
             for seed in track(range(options.seeds), f"{attack}, {training}", console=Console(stderr=True)):
                 name = f"{training}-{seed}".replace(" ", "-")
                 model, tokenizer = trained(seed, noise, STEPS, WORK / f"{name}.safetensors")
@@ -109,12 +138,16 @@ def main() -> None:
                 file = f"{name}-{attack}".replace(" ", "-")
                 samples, chosen = samples_of(file, plan, model.to(torch.bfloat16), tokenizer, items, tables)
                 runs.append((items, samples, chosen))
-            result["attacks"][attack]["trainings"][training] = {
+            pools[training] = pool(runs)
+            trained_models[training] = {
                 "chosen": [asdict(chosen) for _, _, chosen in runs],
-                "seeds": [report(plan, *one) for one in runs],
-                "all_seeds": pooled(plan, runs),
+                "attacked_by_seed": [report(plan, *one)["attacked"] for one in runs],
+                "all_seeds": report(plan, *pools[training], POOLED),
             }
-            print("written:", save("robustness", result), flush=True)
+        result["attacks"][attack] = {"plan": asdict(plan), "trainings": trained_models}
+        if len(pools) > 1:
+            result["attacks"][attack]["fresh noise - plain"] = difference(pools)
+        print("written:", save("robustness", result), flush=True)
 
 
 if __name__ == "__main__":

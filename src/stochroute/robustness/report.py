@@ -60,7 +60,7 @@ def _entry(
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"kind": kind, "rate": rate}
     entry["changed"] = fmean(sample.prompt != items[sample.item].prompt for sample in samples)
-    scored = {arm: _by_prompt(items, samples, chosen, arm, is_right, None) for arm in ARMS}
+    scored = {arm: by_prompt(items, samples, chosen, arm) for arm in ARMS}
     some = bool(scored["clean"])
     entry["accuracy"] = {arm: interval(list(values.values())) for arm, values in scored.items()} if some else None
     gains: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def _entry(
     entry["gain"] = gains if some else None
     refused = {}
     for name, refuse in (("to_decline", True), ("to_answer", False)):
-        rates = {arm: _by_prompt(items, samples, chosen, arm, _is_refused, refuse) for arm in ARMS}
+        rates = {arm: by_prompt(items, samples, chosen, arm, _is_refused, refuse) for arm in ARMS}
         if rates["clean"]:
             refused[name] = {arm: interval(list(values.values())) for arm, values in rates.items()}
     if refused:
@@ -77,15 +77,18 @@ def _entry(
     return entry
 
 
-def _by_prompt(
+def by_prompt(
     items: Sequence[Item],
     samples: Sequence[Sample],
     chosen: Chosen,
     arm: str,
-    counts: Callable[[Item, Label], bool],
-    refuse: bool | None,
+    counts: Callable[[Item, Label], bool] = is_right,
+    refuse: bool | None = None,
 ) -> dict[int, float]:
-    """Prompt -> the share of its samples' answers by this arm that count; of prompts with this `refuse` alone."""
+    """Prompt -> the share of its samples' answers by this arm that count: those that are right, unless others are meant.
+
+    Of prompts with this `refuse` alone: None for those with an answer.
+    """
     found: dict[int, list[float]] = {}
     for sample in samples:
         item = items[sample.item]
