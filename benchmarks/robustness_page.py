@@ -36,9 +36,8 @@ def section(attack: str, training: str, found: dict[str, Any]) -> str:
     """A heading, what was chosen, and the table."""
     report = found["all_seeds"]
     chosen = ", ".join(f"{one['routing']} / {one['smoothing']}" for one in found["chosen"])
-    about = (
-        f"{report['prompts']} prompts, seeds: {len(found['seeds'])}; chosen strength / rate of the copies: {chosen}."
-    )
+    seeds = len(found["chosen"])
+    about = f"{report['prompts']} prompts, seeds: {seeds}; chosen strength / rate of the copies: {chosen}."
     kind = "a random perturbation" if attack == "random" else f"the {attack}"
     return f"### {training.capitalize()} training, {kind}\n\n{about}\n\n{table(report)}"
 
@@ -50,6 +49,12 @@ def main() -> None:
         for attack, found in result["attacks"].items()
         for training, runs in found["trainings"].items()
     ]
+    difference = result["attacks"]["random"]["fresh noise - plain"]
+    sections.append(
+        "Fresh noise in training against plain training, over all random attacks, paired by prompt: "
+        + "; ".join(f"{name} {interval(difference[arm], '+')}" for arm, name in ARMS.items())
+        + "."
+    )
     closing = (
         f"K = {result['paths']}, {result['dtype']}. Measured by `{result['command']}` on {result['date']}, "
         f"{result['processor']}, threads: {result['threads']}."

@@ -85,7 +85,7 @@ def by_prompt(
     counts: Callable[[Item, Label], bool] = is_right,
     refuse: bool | None = None,
 ) -> dict[int, float]:
-    """Prompt -> the share of its samples' answers by this arm that count: those that are right, unless others are meant.
+    """Prompt -> the share of its samples' answers by this arm that count, by default those that are right.
 
     Of prompts with this `refuse` alone: None for those with an answer.
     """
