@@ -10,7 +10,11 @@ from results import fill, markdown, read
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "robustness.md"
 ARMS = {"clean": "one clean run", "routed": "one path", "vote": "vote over paths", "smoothed": "SmoothLLM's form"}
-GAINS = ("vote - clean", "vote - smoothed")
+GAINS = {
+    "vote - clean": "vote − clean",
+    "smoothed - clean": "SmoothLLM's − clean",
+    "vote - smoothed": "vote − SmoothLLM's",
+}
 
 
 def interval(found: dict[str, float], sign: str = "") -> str:
@@ -20,7 +24,7 @@ def interval(found: dict[str, float], sign: str = "") -> str:
 
 def table(report: dict[str, Any]) -> str:
     """One row an attack, the prompts as they are first and all attacks together last."""
-    rows = [["attack", *ARMS.values(), "vote − clean", "vote − SmoothLLM's form"], ["---"] * 7]
+    rows = [["attack", *ARMS.values(), *GAINS.values()], ["---"] * 8]
     for entry in (*report["conditions"], report["attacked"]):
         name = "none" if entry["kind"] is None else entry["kind"]
         if name == "all":

@@ -1,5 +1,7 @@
 """Votes, runs and reports of the robustness experiment, on a tiny random model and on ballots made by hand."""
 
+import errno
+import io
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -374,6 +376,21 @@ def test_a_file_of_another_run_is_refused_and_kept(loaded: tuple[Any, Any], tmp_
         with pytest.raises(ValueError, match=r"no results? of this command"):
             Store(file, own, True, Sample.from_json)
         assert file.read_bytes() == foreign
+
+
+def test_a_full_disk_loses_no_sample_that_was_there(tmp_path: Path):
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    file, sample = tmp_path / "samples.jsonl", asdict(by_hand(0, None, 0, [0, 0], [0, 0]))
+    store = Store(file, {"seed": 7}, False, Sample.from_json)
+    store.add(sample)
+    store.close()
+    store._stream = Full()
+    with pytest.raises(OSError, match="No space left on device; make room and resume"):
+        store.add(sample)
+    assert len(store.samples) == len(Store(file, {"seed": 7}, True, Sample.from_json).samples) == 1
 
 
 def test_places_that_cannot_be_written_are_refused(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,14 @@ class Continuation:
         return (*self.context, *self.tokens[:-1])
 
 
+class _Pass(NamedTuple):
+    """What one row of a forward pass reads."""
+
+    inputs: tuple[int, ...]
+    path: int | None
+    start: int
+
+
 @torch.no_grad()
 def log_probabilities(
     routed: RoutedModel, rows: Sequence[Continuation], rows_at_once: int
@@ -45,32 +54,36 @@ def log_probabilities(
         rows_at_once: rows to compute together, at most.
     """
     generated = routed.config.span == "generated"
-    same: dict[tuple[tuple[int, ...], int | None, int], list[int]] = {}
+    indices: dict[_Pass, list[int]] = {}
     for index, row in enumerate(rows):
-        start = len(row.context) - 1 if generated else 0
-        same.setdefault((row.inputs, row.path, start if row.path is not None else 0), []).append(index)
-    # rows of one length stand together; clean ones apart, so that they are the original model's to the bit
-    distinct = sorted(same, key=lambda key: (key[1] is not None, -len(key[0])))
-    clean = [key for key in distinct if key[1] is None]
-    for group in (clean, distinct[len(clean) :]):
+        start = len(row.context) - 1 if generated and row.path is not None else 0
+        indices.setdefault(_Pass(row.inputs, row.path, start), []).append(index)
+    # rows of one length stand together; clean ones apart, so that the original model computes them
+    clean = sorted((one for one in indices if one.path is None), key=lambda one: -len(one.inputs))
+    along = sorted((one for one in indices if one.path is not None), key=lambda one: -len(one.inputs))
+    for group in (clean, along):
         for first in range(0, len(group), rows_at_once):
             chunk = group[first : first + rows_at_once]
-            logits = _forward(routed, chunk)
-            for key, row_logits in zip(chunk, logits, strict=True):
-                for index in same[key]:
+            for one, logits in zip(chunk, _forward(routed, chunk), strict=True):
+                for index in indices[one]:
                     # (tokens, v): the positions whose output predicts the continuation
-                    last = len(key[0])
-                    own = row_logits[last - len(rows[index].tokens) : last]
+                    own = logits[len(one.inputs) - len(rows[index].tokens) : len(one.inputs)]
                     yield index, own.log_softmax(-1, dtype=torch.promote_types(own.dtype, torch.float32))
 
 
-def _forward(routed: RoutedModel, chunk: list[tuple[tuple[int, ...], int | None, int]]) -> Tensor:
-    """Logits (rows, longest, v) of rows padded at the right."""
-    device, width = routed.model.device, max(len(inputs) for inputs, _, _ in chunk)
-    ids = torch.tensor([[*inputs, *[0] * (width - len(inputs))] for inputs, _, _ in chunk], device=device)
-    mask = torch.tensor([[1] * len(inputs) + [0] * (width - len(inputs)) for inputs, _, _ in chunk], device=device)
-    if chunk[0][1] is None:
+def _forward(routed: RoutedModel, chunk: list[_Pass]) -> Tensor:
+    """Logits (rows, longest, v), of rows padded at the right."""
+    device, width = routed.model.device, max(len(one.inputs) for one in chunk)
+    padding = [width - len(one.inputs) for one in chunk]
+    arguments: dict[str, Any] = {
+        "input_ids": torch.tensor(
+            [[*one.inputs, *[0] * n] for one, n in zip(chunk, padding, strict=True)], device=device
+        ),
+        "attention_mask": torch.tensor([[1] * (width - n) + [0] * n for n in padding], device=device),
+        "use_cache": False,
+    }
+    if chunk[0].path is None:
         with routed.suspended():
-            return routed.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    with routed.follow([path for _, path, _ in chunk], [start for _, _, start in chunk]):
-        return routed.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            return routed.model(**arguments).logits
+    with routed.follow([one.path for one in chunk], [one.start for one in chunk]):
+        return routed.model(**arguments).logits

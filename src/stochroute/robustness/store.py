@@ -6,6 +6,7 @@ The first line says which run it is; a file of another run is refused and stays 
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,9 +51,9 @@ class Store:
             self._read(check)
 
     def add(self, sample: Any) -> None:
-        """Keeps the sample, a JSON value, and flushes it to the file."""
-        self.samples.append(sample)
+        """Keeps the sample, a JSON value, and flushes it to the file. OSError when there is no room for it."""
         if self._path is None:
+            self.samples.append(sample)
             return
         lines = [sample]
         if self._stream is None:
@@ -60,13 +61,18 @@ class Store:
             self._stream.truncate(self._whole_bytes)  # a line that an interruption cut in half
             if not self._whole_bytes:
                 lines = [{"run": self._run}, sample]
-        self._stream.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
-        self._stream.flush()
+        try:
+            self._stream.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+            self._stream.flush()
+        except OSError as error:
+            raise OSError(f"output {self._path}: {error.strerror or error}; make room and resume") from error
+        self.samples.append(sample)
 
     def close(self) -> None:
         """Closes the file."""
         if self._stream is not None:
-            self._stream.close()
+            with suppress(OSError):  # what did not fit has been said already
+                self._stream.close()
 
     def _read(self, check: Callable[[Any], object]) -> None:
         assert self._path is not None
