@@ -1,5 +1,6 @@
 """Votes, runs and reports of the robustness experiment, on a tiny random model and on ballots made by hand."""
 
+import copy
 import errno
 import io
 from dataclasses import asdict, replace
@@ -138,6 +139,21 @@ def test_labels_are_read_from_texts(loaded: tuple[Any, Any]):
     assert ask._label(extracting, "nothing") == ""
 
 
+def test_chat_puts_the_prompt_with_its_suffix_into_the_template(loaded: tuple[Any, Any]):
+    ask, path = answers(loaded, chat=True), sr.derive_paths(3, 1)[0]
+    plain = answers(loaded)
+    (found,) = ask.ask([Question.along(ITEMS[0], "one fox", path)])
+    ask.close()
+    (expected,) = plain.ask([Question.along(replace(ITEMS[0], suffix=" is]"), "[one fox", path)])
+    plain.close()
+    assert found == expected
+    model, tokenizer = loaded
+    bare = copy.copy(tokenizer)
+    bare.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        Answers(model, bare, {"0": NOISY}, chat=True)
+
+
 def test_prompts_that_do_not_fit_are_named(loaded: tuple[Any, Any]):
     ask = answers(loaded)
     with pytest.raises(ValueError, match="the model holds 64"):
@@ -162,11 +178,11 @@ def test_a_run_asks_every_arm_about_every_attack_at_equal_cost(loaded: tuple[Any
     for sample in samples:
         assert (sample.prompt == ITEMS[sample.item].prompt) or sample.kind
         assert len(sample.paths["0"]) == len(sample.smoothed["0.1"]) == 3
-        for copy in sample.smoothed["0.1"]:
-            assert copy.id is not None
-            text = perturb(sample.prompt, "characters", 0.1, sr.parse_path(copy.id))
-            (again,) = ask.ask([Question.clean(ITEMS[sample.item], text, int(copy.id, 16))])
-            assert again.probabilities == pytest.approx(copy.probabilities, abs=1e-12)
+        for voter in sample.smoothed["0.1"]:
+            assert voter.id is not None
+            text = perturb(sample.prompt, "characters", 0.1, sr.parse_path(voter.id))
+            (again,) = ask.ask([Question.clean(ITEMS[sample.item], text, int(voter.id, 16))])
+            assert again.probabilities == pytest.approx(voter.probabilities, abs=1e-12)
     ids = {s.item: {b.id for b in s.paths["0"]} for s in samples}
     assert all(len(own) == 3 for own in ids.values())
     assert len(set.union(*ids.values())) == 12

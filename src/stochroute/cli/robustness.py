@@ -84,6 +84,9 @@ def robustness(
     attention_strength: Annotated[float | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
     expert_strength: Annotated[float | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Of an answer that is written.", rich_help_panel=_IN_OUT)] = 32,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put each prompt into the chat template.", rich_help_panel=_IN_OUT)
+    ] = False,
     refusal: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +147,7 @@ def robustness(
         rows_at_once=batch,
         max_new_tokens=max_new_tokens,
         refusals=REFUSALS if not refusal else [text.lower() for text in refusal],
+        chat=chat,
     )
     report = _run(plan, items, answers, found, output, resume)
     print(json.dumps(report)) if as_json else _show(report)

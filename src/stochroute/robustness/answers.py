@@ -60,6 +60,10 @@ class Answers:
         rows_at_once: rows computed together, at most.
         max_new_tokens: of a written answer.
         refusals: what a text is searched for, in lower case.
+        chat: whether each prompt with its suffix is one user's turn, put into the tokenizer's chat template.
+
+    Raises:
+        ValueError: a chat is asked for, and the tokenizer has no template.
     """
 
     model: Any
@@ -68,8 +72,13 @@ class Answers:
     rows_at_once: int = 16
     max_new_tokens: int = 32
     refusals: Sequence[str] = REFUSALS
+    chat: bool = False
     _name: str | None = field(default=None, init=False)
     _routed: RoutedModel | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.chat and not self.tokenizer.chat_template:
+            raise ValueError("chat: the tokenizer has no chat template; leave it out")
 
     def routed(self, name: str | None = None) -> RoutedModel:
         """The model with the routing of this name, after another one was taken off; None takes whichever is on."""
@@ -160,7 +169,12 @@ class Answers:
         return normalise(text.strip().split("\n")[0])
 
     def _context(self, question: Question, new_tokens: int) -> tuple[int, ...]:
-        ids = tuple(self.tokenizer(question.text + question.item.suffix)["input_ids"])
+        text = question.text + question.item.suffix
+        if self.chat:
+            turn = [{"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        # a chat template writes its own beginning-of-text token
+        ids = tuple(self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"])
         room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         shown = question.text[:40]
         if not ids:

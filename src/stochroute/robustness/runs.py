@@ -153,6 +153,7 @@ def identity(plan: Plan, items: Sequence[Item], answers: Answers, tables: Tables
         "tables": tables.digest(),
         "max_new_tokens": answers.max_new_tokens,
         "refusals": list(answers.refusals),
+        "chat": answers.chat,
         "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
     }
 
