@@ -1,11 +1,11 @@
 """Robustness against attacked prompts: a clean run, a routed run, a vote over paths, SmoothLLM's form at equal cost.
 
-    python benchmarks/robustness.py --tables textattack_lists.json     # six trainings, seven runs: an hour
+    python benchmarks/robustness.py --tables textattack_lists.json     # six trainings, nine runs: an hour
 
 The task is reading comprehension in the story world: the embedded model is trained on questions about stories, with and
 without fresh noise in training, three seeds each (`story_questions.py`), and asked about other stories. Strength of the
 noise and rate of SmoothLLM's copies are chosen on half of the prompts among four candidates each; the other half is
-reported. Two attacks: a random perturbation, and the worst of eight for the original model (one training). Samples are kept in
+reported. Two attacks: a random perturbation, and the worst of eight for the original model. Samples are kept in
 benchmarks/work/, so that an interrupted run goes on.
 """
 
@@ -13,13 +13,14 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
 from harness import save
 from rich.console import Console
 from rich.progress import track
-from story_questions import questions, trained
+from story_questions import QUESTIONS, questions, trained
 
 import stochroute as sr
 from stochroute.robustness import Answers, Item, Plan, Sample, Tables, read_tables, report, run
@@ -46,11 +47,10 @@ TRAININGS = {"plain": None, "fresh noise": routing(NOISE_IN_TRAINING)}
 
 
 class Attack(NamedTuple):
-    """A plan, the trainings of the models it is run on, and how many seeds of each at most."""
+    """A plan, and the trainings of the models that it is run on."""
 
     plan: Plan
     trainings: tuple[str, ...]
-    seeds: int
 
 
 def attacks(with_names: bool, paths: int) -> dict[str, Attack]:
@@ -59,7 +59,7 @@ def attacks(with_names: bool, paths: int) -> dict[str, Attack]:
     kinds = (*KINDS, "names") if with_names else KINDS
     every = Plan(perturbations=kinds, rates=(0.1, 0.3), seed=11, **shared)
     searched = Plan(perturbations=("typos",), rates=(0.1, 0.3), seed=12, tries=8, **shared)
-    return {"random": Attack(every, tuple(TRAININGS), 3), "worst of 8": Attack(searched, ("plain",), 1)}
+    return {"random": Attack(every, tuple(TRAININGS)), "worst of 8": Attack(searched, ("plain",))}
 
 
 def samples_of(
@@ -108,12 +108,23 @@ def difference(pools: dict[str, tuple[list[Item], list[Sample]]]) -> dict[str, A
     return found
 
 
+def by_question(runs: Sequence[tuple[Sequence[Item], list[Sample], Chosen]]) -> dict[str, float]:
+    """Kind of question -> accuracy of one clean run where nothing is attacked."""
+    right: dict[str, list[bool]] = {role: [] for role in QUESTIONS}
+    for items, samples, _ in runs:
+        for sample in samples:
+            if sample.phase == TEST and sample.kind is None:
+                role = list(QUESTIONS)[sample.item % len(QUESTIONS)]  # `questions` asks them in turn
+                right[role].append(items[sample.item].is_right(sample.clean.label))
+    return {role: fmean(found) for role, found in right.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, help="lists in TextAttack's format, for attacked names")
     parser.add_argument("--prompts", type=int, default=120, help="prompts a training (default 120)")
     parser.add_argument("--paths", type=int, default=8, help="runs behind a vote (default 8)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind, at most (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     tables = Tables() if options.tables is None else read_tables(options.tables)
@@ -128,11 +139,11 @@ def main() -> None:
         "seeds": options.seeds,
         "attacks": {},
     }
-    for attack, (plan, trainings, seeds) in attacks(options.tables is not None, options.paths).items():
+    for attack, (plan, trainings) in attacks(options.tables is not None, options.paths).items():
         pools, trained_models = {}, {}
         for training in trainings:
             noise, runs = TRAININGS[training], []
-            for seed in track(range(min(seeds, options.seeds)), f"{attack}, {training}", console=Console(stderr=True)):
+            for seed in track(range(options.seeds), f"{attack}, {training}", console=Console(stderr=True)):
                 name = f"{training}-{seed}".replace(" ", "-")
                 model, tokenizer = trained(seed, noise, STEPS, WORK / f"{name}.safetensors")
                 items = [item_of(row) for row in questions(100 + seed, options.prompts)]
@@ -142,6 +153,7 @@ def main() -> None:
             pools[training] = pool(runs)
             trained_models[training] = {
                 "chosen": [asdict(chosen) for _, _, chosen in runs],
+                "clean_by_question": by_question(runs),
                 "attacked_by_seed": [report(plan, *one)["attacked"] for one in runs],
                 "all_seeds": report(plan, *pools[training], POOLED),
             }
