@@ -15,6 +15,8 @@ from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.generate import generate as generate_verb
+from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
+from stochroute.cli.robustness import robustness as robustness_verb
 from stochroute.cli.train import train as train_verb
 
 app = typer.Typer(
@@ -27,6 +29,10 @@ app = typer.Typer(
 app.command("generate")(generate_verb)
 app.command("calibrate")(calibrate_verb)
 app.command("train")(train_verb)
+app.command("robustness")(robustness_verb)
+# everything after the verb, --help too, is for the harness
+_ALL_ARGUMENTS: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+app.command("lm-eval", context_settings=_ALL_ARGUMENTS)(lm_eval_verb)
 app.add_typer(bench_verbs, name="bench")
 
 

@@ -1,0 +1,1 @@
+"""Routed models inside the tools of others."""
