@@ -42,6 +42,8 @@ def section(attack: str, training: str, found: dict[str, Any]) -> str:
     chosen = ", ".join(f"{one['routing']} / {one['smoothing']}" for one in found["chosen"])
     seeds = len(found["chosen"])
     about = f"{report['prompts']} prompts, seeds: {seeds}; chosen strength / rate of the copies: {chosen}."
+    asked = "; ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in found["clean_by_question"].items())
+    about += f" A clean run where nothing is attacked, by question: {asked}."
     kind = "a random perturbation" if attack == "random" else f"the {attack}"
     return f"### {training.capitalize()} training, {kind}\n\n{about}\n\n{table(report)}"
 

@@ -1,4 +1,4 @@
-"""Votes, runs and reports of the robustness experiment, on a tiny random model and on ballots made by hand."""
+"""Answers, runs and reports of the robustness experiment, on a tiny random model and on ballots made by hand."""
 
 import copy
 import errno
@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import stochroute as sr
 from cli_model import save_tiny_model
-from stochroute.robustness import Answers, Ballot, Item, Plan, Sample, Tables, majority, report, run
+from stochroute.robustness import Answers, Ballot, Item, Plan, Sample, Tables, report, run
 from stochroute.robustness.answers import Question
 from stochroute.robustness.perturbations import perturb
 from stochroute.robustness.report import interval
@@ -50,29 +48,6 @@ def samples_of(plan: Plan, items: list[Item], ask: Answers, tables: Tables | Non
     run(plan, items, ask, tables or Tables(), samples)
     ask.close()
     return samples
-
-
-# ---- votes ----
-
-
-def ballot(label: int | str, *probabilities: float) -> Ballot:
-    return Ballot(None, label, probabilities)
-
-
-@given(st.lists(st.integers(0, 3), min_size=2, max_size=9))
-def test_no_label_has_more_ballots_than_the_majority(labels: list[int]):
-    assert labels.count(majority([ballot(label) for label in labels])) == max(map(labels.count, labels))
-
-
-def test_ties_go_to_the_label_that_is_more_probable_over_all_ballots():
-    assert majority([ballot(0, 0.5, 0.4, 0.1), ballot(1, 0.05, 0.9, 0.05)]) == 1
-    assert majority([ballot(1, 0.4, 0.5, 0.1), ballot(0, 0.9, 0.05, 0.05)]) == 0
-    assert majority([ballot("fox"), ballot("bear"), ballot("bear"), ballot("fox")]) == "fox"
-
-
-def test_one_ballot_is_no_vote():
-    with pytest.raises(ValueError, match="at least two"):
-        majority([ballot(0)])
 
 
 # ---- answers ----
