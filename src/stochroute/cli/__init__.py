@@ -15,6 +15,8 @@ from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.train import train as train_verb
+from stochroute.cli.transmission import transmission as transmission_verb
+from stochroute.cli.uncertainty import uncertainty as uncertainty_verb
 
 app = typer.Typer(
     name="stochroute",
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 app.command("generate")(generate_verb)
 app.command("train")(train_verb)
+app.command("transmission")(transmission_verb)
+app.command("uncertainty")(uncertainty_verb)
 app.add_typer(bench_verbs, name="bench")
 
 
