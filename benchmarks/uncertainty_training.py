@@ -36,9 +36,9 @@ class Size:
 
     width: int = 128
     layers: int = 4
-    steps: int = 3000
-    batch: int = 128
-    learning_rate: float = 2e-3
+    steps: int = 1500
+    batch: int = 96
+    learning_rate: float = 3e-3
     dropout: float = 0.0
 
 

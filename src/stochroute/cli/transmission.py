@@ -5,7 +5,7 @@ stochroute transmission "Once upon a time" --paths 16 --strength 0.3 --output st
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -158,15 +158,15 @@ def _strip(
             top_p=1.0,
             pad_token_id=loaded.pad,
         )
-        written = cast(list[int], out.generated[0].tolist())
+        written = cast(list[int], cast(Any, out.generated)[0].tolist())
     else:
         written = list(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
         if not written:
             raise BadInput(f"--text {text!r}: gives no token in {loaded.name}; write more")
         if loaded.context is not None and len(ids) + len(written) > loaded.context:
             raise BadInput(
-                f"--text: {len(written)} tokens after a prompt of {len(ids)}, but {loaded.name} holds {loaded.context}; "
-                "shorten it"
+                f"--text: {len(written)} tokens after a prompt of {len(ids)}, but {loaded.name} holds "
+                f"{loaded.context}; shorten it"
             )
     return HeatStrip(prompt, _pieces(loaded, ids, written), decompose(routed, ids, written, walked, temperature), paths)
 

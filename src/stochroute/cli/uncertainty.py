@@ -15,7 +15,7 @@ from stochroute.cli.models import LoadedModel, check_model_name, load_model
 from stochroute.cli.request import DTYPES, Noise
 
 if TYPE_CHECKING:
-    from stochroute.uncertainty import AnswerFile, Answered, Arm, Asker, Equivalence, Question
+    from stochroute.uncertainty import Answered, AnswerFile, Arm, Asker, Equivalence, Question
 
 PRESETS = ("noise-injection",)
 _NOISE, _ANSWERS, _IN_OUT = "Noise inside the model", "Questions and answers", "Input, output"
@@ -262,9 +262,7 @@ def _ask_all(
     return rows
 
 
-def _left(
-    arms: "list[Arm]", questions: int, done: int, batch: int, total: int
-) -> "Iterator[tuple[Arm, list[int]]]":
+def _left(arms: "list[Arm]", questions: int, done: int, batch: int, total: int) -> "Iterator[tuple[Arm, list[int]]]":
     """What is still to be asked, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -276,8 +274,9 @@ def _left(
         for number, arm in enumerate(arms):
             progress.update(shown, description=arm.name)
             first = max(0, done - number * questions)
-            for begin in range(first, questions, batch):
-                indices = list(range(begin, min(begin + batch, questions)))
+            size = 1 if arm.dropout else batch  # the masks of dropout are the batch's
+            for begin in range(first, questions, size):
+                indices = list(range(begin, min(begin + size, questions)))
                 yield arm, indices
                 progress.advance(shown, len(indices))
 

@@ -9,4 +9,12 @@ from stochroute.transmission.decomposition import (
 )
 from stochroute.transmission.strip import HeatStrip, write_picture
 
-__all__ = ["HeatStrip", "TokenNats", "decompose", "decompose_each", "log_likelihoods", "transmission_of_answers", "write_picture"]
+__all__ = [
+    "HeatStrip",
+    "TokenNats",
+    "decompose",
+    "decompose_each",
+    "log_likelihoods",
+    "transmission_of_answers",
+    "write_picture",
+]

@@ -1,7 +1,7 @@
 """Total entropy = what the sampler would still draw + what the path decides, along a text and for whole answers.
 
-    nats = decompose(routed, prompt_ids, text_ids, sr.derive_paths(7, 16))
-    nats.transmission                                                   # float32 (tokens,): where the path decides
+nats = decompose(routed, prompt_ids, text_ids, sr.derive_paths(7, 16))
+nats.transmission                                                   # float32 (tokens,): where the path decides
 """
 
 import math
@@ -40,9 +40,7 @@ class TokenNats:
     surprise: Tensor
 
 
-def decompose(
-    routed: AttachedRouting, prompt: Ids, text: Ids, paths: Ids, temperature: float = 1.0
-) -> TokenNats:
+def decompose(routed: AttachedRouting, prompt: Ids, text: Ids, paths: Ids, temperature: float = 1.0) -> TokenNats:
     """The decomposition along a text that follows a prompt, every path forced through the same tokens.
 
     Noise enters where `generate` would let it: from the last prompt token on with span "generated", everywhere with
@@ -73,9 +71,7 @@ def decompose_each(
     for ids in paths:
         check_paths(ids)
     rows: list[tuple[Ids, Ids, int | None]] = [
-        (prompt, text, path)
-        for prompt, text, ids in zip(prompts, texts, paths, strict=True)
-        for path in (*ids, None)
+        (prompt, text, path) for prompt, text, ids in zip(prompts, texts, paths, strict=True) for path in (*ids, None)
     ]
     log_p = _forced(routed, rows, temperature)
     found: list[TokenNats] = []

@@ -1,4 +1,4 @@
-"""A text drawn token by token in the colour of what the path decides there: on a terminal, or as an HTML page with SVG."""
+"""A text drawn token by token in the colour of what the path decides there: on a terminal, as SVG, or on a page."""
 
 import html
 import math
@@ -59,8 +59,8 @@ class HeatStrip:
         share = decided / total if total > 0 else 0.0
         most = max(range(len(self.tokens)), key=lambda index: self.transmission[index])
         return (
-            f"{len(self.tokens)} tokens over {self.paths} paths, nats a token: {total:.3f} total = {conditional:.3f} left to "
-            f"the sampler + {decided:.3f} decided by the path ({share:.0%}); most at token {most + 1}, "
+            f"{len(self.tokens)} tokens over {self.paths} paths, nats a token: {total:.3f} in all = "
+            f"{conditional:.3f} left to the sampler + {decided:.3f} decided by the path ({share:.0%}); most at token {most + 1}, "
             f"{self.tokens[most]!r}: {self.transmission[most]:.3f} of at most {math.log(self.paths):.3f}"
         )
 
@@ -70,8 +70,8 @@ class HeatStrip:
         return {"prompt": self.prompt, "paths": self.paths, "tokens": list(self.tokens), **columns}
 
     def to_svg(self) -> str:
-        """The strip as SVG: over every token a bar of its total entropy, the part that the path decides in red; the token
-        beneath in the colour of that part; the figures of a token show under the pointer."""
+        """The strip as SVG: over every token a bar of its total entropy, the part that the path decides in amber; the
+        token beneath in the colour of that part; the figures of a token show under the pointer."""
         tallest = max(0.01, self.nats.total.max().item())
         parts: list[str] = []
         left, top = 0.0, 0
@@ -86,7 +86,8 @@ class HeatStrip:
         body = "\n".join(parts)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {height}" width="{_WIDE}" '
-            f'font-family="monospace" font-size="14">\n<rect width="{_WIDE}" height="{height}" fill="white"/>\n{body}\n</svg>\n'
+            f'font-family="monospace" font-size="14">\n<rect width="{_WIDE}" height="{height}" fill="white"/>\n'
+            f"{body}\n</svg>\n"
         )
 
     def _token(
@@ -104,7 +105,9 @@ class HeatStrip:
             for y, h, colour in boxes
         )
         text = html.escape(shown).replace(" ", "&#160;")
-        return f'<g><title>{title}</title>{drawn}<text x="{left + 2:.1f}" y="{floor + 20}" fill="{_INK}">{text}</text></g>'
+        return (
+            f'<g><title>{title}</title>{drawn}<text x="{left + 2:.1f}" y="{floor + 20}" fill="{_INK}">{text}</text></g>'
+        )
 
 
 def write_picture(file: Path, strips: Sequence[HeatStrip]) -> None:
@@ -138,12 +141,16 @@ def _page(strips: Sequence[HeatStrip]) -> str:
         for strip in strips
     )
     legend = (
-        "Bars: entropy of the next token in nats, over all paths; amber: the part that the path decides, grey: what the "
-        "sampler would still draw. The redder a token, the more of it the path decides."
+        "Bars: entropy of the next token in nats, over all paths; amber: the part that the path decides, grey: what "
+        "the sampler would still draw. The redder a token, the more of it the path decides."
     )
-    style = f"body{{font-family:sans-serif;color:{_INK};max-width:{_WIDE}px;margin:2em auto}}svg{{max-width:100%;height:auto}}"
+    style = (
+        f"body{{font-family:sans-serif;color:{_INK};max-width:{_WIDE}px;margin:2em auto}}"
+        "svg{max-width:100%;height:auto}"
+    )
     return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Where the path decides</title><style>{style}</style>\n'
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Where the path decides</title>\n'
+        f"<style>{style}</style>\n"
         f"<h1>Where the path decides</h1>\n<p>{legend}</p>\n{sections}\n</html>\n"
     )
 

@@ -1,7 +1,7 @@
 """Asks a language model every question several times, and keeps what its answers and their tokens say.
 
-    asker = Asker(model, tokenizer, TASKS["gsm8k"], paths=10, seed=7)
-    asker.ask(temperature_only(0.5), questions, [0, 1, 2])              # one Answered a question
+asker = Asker(model, tokenizer, TASKS["gsm8k"], paths=10, seed=7)
+asker.ask(temperature_only(0.5), questions, [0, 1, 2])              # one Answered a question
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from stochroute.transmission.decomposition import (
 )
 from stochroute.uncertainty.arms import Arm, dropped
 from stochroute.uncertainty.datasets import Question, Task, normalise
+from stochroute.uncertainty.stopping import StopTexts, cut, stop_place
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,14 @@ class Asker:
         return (self.template or self.task.template).replace("{question}", question.text)
 
     def ask(self, arm: Arm, questions: Sequence[Question], indices: Sequence[int]) -> list[Answered]:
-        """The questions of these indices, answered by the arm. They depend neither on each other nor on the batch."""
-        groups = [[index] for index in indices] if arm.dropout else [indices]  # masks depend on the batch they are for
-        with arm.attached(self.model) as routed:
-            rows: list[Answered] = []
-            for group in groups:
-                ids = [derive_paths(self.seed, 1 if arm.single else self.paths, prompt=index) for index in group]
-                with dropped(self.model, arm.dropout, ids[0][0]):
-                    rows += self._answer(arm, routed, questions, group, ids)
-        return rows
+        """The questions of these indices, answered by the arm.
+
+        Answers do not depend on the batch they are asked in, but under dropout, whose masks are the batch's: there, ask
+        the same batches again, or one question at a time.
+        """
+        paths = [derive_paths(self.seed, 1 if arm.single else self.paths, prompt=index) for index in indices]
+        with arm.attached(self.model) as routed, dropped(self.model, arm.dropout, paths[0][0]):
+            return self._answer(arm, routed, questions, indices, paths)
 
     def _answer(
         self,
@@ -176,12 +176,13 @@ class Asker:
         width, pad = max(map(len, prompts)), self._pad
         out = routed.generate(
             torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=self.model.device),
-            attention_mask=torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.model.device),
+            attention_mask=torch.tensor(
+                [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.model.device
+            ),
             paths=paths,
             max_new_tokens=self.new_tokens or self.task.new_tokens,
             pad_token_id=pad,
-            stop_strings=list(self.task.stop) or None,
-            tokenizer=self.tokenizer,
+            stopping_criteria=[StopTexts(self.tokenizer, self.task.stop, width)],
             do_sample=arm.temperature > 0,
             num_beams=1,
             **({"temperature": arm.temperature, "top_k": 0, "top_p": 1.0} if arm.temperature else {}),
@@ -223,7 +224,7 @@ class Asker:
     @property
     def _pad(self) -> int:
         ids = (self.tokenizer.pad_token_id, *sorted(self._stops), 0)
-        return next(i for i in ids if i is not None)
+        return next(i for i in ids if isinstance(i, int))
 
     def _encode(self, question: Question) -> list[int]:
         text = self.prompt(question)
@@ -233,24 +234,22 @@ class Asker:
         return list(cast(Any, self.tokenizer(text, add_special_tokens=not self.chat))["input_ids"])
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """Up to the first token that ends a text, with it; padding goes."""
+        """Up to the token that ends the text, with it; padding goes."""
         for place, token in enumerate(ids):
             if token in self._stops:
-                return ids[: place + 1]
-        while len(ids) > 1 and ids[-1] == self._pad:
-            ids = ids[:-1]
-        return ids
+                ids = ids[: place + 1]
+                break
+        else:
+            while len(ids) > 1 and ids[-1] == self._pad:
+                ids = ids[:-1]
+        return cut(ids, self.tokenizer, self.task.stop)
 
     def _decode(self, ids: list[int]) -> str:
-        text = cast(str, self.tokenizer.decode(ids, skip_special_tokens=True))
-        # where a stop text is part of a token, or follows an empty beginning
-        for stop in self.task.stop:
-            before, found, _ = text.lstrip().partition(stop)
-            text = before if found else text
-        return text.strip()
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return text[: stop_place(text, self.task.stop)].strip()
 
     def _token(self, token: int) -> str:
-        return cast(str, self.tokenizer.decode([token]))
+        return str(self.tokenizer.decode([token]))
 
 
 def most_frequent(answers: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""The ways to get several answers to one question: along paths, by temperature alone, by dropout, and in a single pass."""
+"""The ways to get answers to one question: along paths, by temperature alone, by dropout, or in a single pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,9 +1,9 @@
-"""Questions with known answers, read from files as GSM8K, TriviaQA and CommonsenseQA come, or from any with named columns.
+"""Questions with known answers, read from files like those of GSM8K, TriviaQA and CommonsenseQA, or by named columns.
 
     questions = read_questions("gsm8k_test.jsonl", TASKS["gsm8k"])
 
-GSM8K: Cobbe et al. 2021 (arXiv 2110.14168). TriviaQA: Joshi et al. 2017 (arXiv 1705.03551). CommonsenseQA: Talmor et al.
-2019 (arXiv 1811.00937).
+GSM8K: Cobbe et al. 2021 (arXiv 2110.14168). TriviaQA: Joshi et al. 2017 (arXiv 1705.03551). CommonsenseQA: Talmor et
+al. 2019 (arXiv 1811.00937).
 """
 
 import csv
@@ -68,7 +68,9 @@ def normalise(text: str) -> str:
     """Lower case, no punctuation, no articles, single spaces: the rule of SQuAD and TriviaQA; numbers by value."""
     number = _NUMBER.fullmatch(text.strip().lstrip("$").rstrip("."))
     if number:
-        return f"{float(number[0].replace(',', '')):g}"
+        sign = "-" * number[0].startswith("-")
+        whole, _, part = number[0].lstrip("-").replace(",", "").partition(".")
+        return sign + (whole.lstrip("0") or "0") + f".{part.rstrip('0')}".rstrip(".")
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -112,7 +114,12 @@ def _gsm8k(row: dict[str, Any], question: str, answer: str) -> Question:
 
 def _triviaqa(row: dict[str, Any], question: str, answer: str) -> Question:
     known = {key.lower(): value for key, value in row[answer].items()}
-    aliases = [known["value"], *known.get("aliases", []), *known.get("normalizedaliases", []), *known.get("normalized_aliases", [])]
+    aliases = [
+        known["value"],
+        *known.get("aliases", []),
+        *known.get("normalizedaliases", []),
+        *known.get("normalized_aliases", []),
+    ]
     return Question(str(row[question]), tuple(dict.fromkeys(str(alias) for alias in aliases)))
 
 
@@ -179,7 +186,9 @@ def read_questions(
         try:
             read = task.read(row, str(chosen[0]), str(chosen[1]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path}, row {number}: no question as in {task.name} ({error!r}): choose another task") from error
+            raise ValueError(
+                f"{path}, row {number}: no question as in {task.name} ({error!r}): choose another task"
+            ) from error
         if not read.text.strip() or not all(reference.strip() for reference in read.references):
             raise ValueError(f"{path}, row {number}: its question or answer is empty: fill it in, or leave the row out")
         found.append(read)
@@ -217,12 +226,16 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         numbered = list(enumerate(rows, 1))
     elif ending in (".jsonl", ".ndjson"):
         # at line feeds only: str.splitlines would break at characters that JSON strings may hold
-        numbered = [(n, _parsed(line, f"{path}, line {n}")) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        numbered = [
+            (n, _parsed(line, f"{path}, line {n}")) for n, line in enumerate(text.split("\n"), 1) if line.strip()
+        ]
     else:
         raise ValueError(f"{path}: its ending is not known: name a .jsonl, .json, .csv, .tsv or .parquet file")
     for number, row in numbered:
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number}: is no JSON object with the columns as its keys: write one a question")
+            raise ValueError(
+                f"{path}, row {number}: is no JSON object with the columns as its keys: write one a question"
+            )
     return [row for _, row in numbered]
 
 

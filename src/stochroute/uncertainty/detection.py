@@ -61,8 +61,8 @@ def auroc(wrong: ArrayLike, score: ArrayLike) -> float:
     good = len(wrong) - bad
     if not bad or not good:
         raise Undefined(
-            f"all {len(wrong)} answers are {'wrong' if bad else 'right'}: AUROC is undefined; ask questions of which the "
-            "model knows some and not others"
+            f"all {len(wrong)} answers are {'wrong' if bad else 'right'}: AUROC is undefined; ask questions of which "
+            "the model knows some and not others"
         )
     # Mann and Whitney's U over the number of pairs
     return float((ranks[wrong].sum() - bad * (bad + 1) / 2) / (bad * good))
@@ -111,9 +111,7 @@ def gain(wrong: ArrayLike, score: ArrayLike, other_wrong: ArrayLike, other_score
     if len(wrong) != len(other_wrong):
         raise ValueError(f"{len(wrong)} and {len(other_wrong)} questions: compare arms over the same questions")
     drawn = _resample(len(wrong), seed)
-    differences = [
-        _auroc_or_nan(wrong[i], score[i]) - _auroc_or_nan(other_wrong[i], other_score[i]) for i in drawn
-    ]
+    differences = [_auroc_or_nan(wrong[i], score[i]) - _auroc_or_nan(other_wrong[i], other_score[i]) for i in drawn]
     low, high = np.nanpercentile(differences, [2.5, 97.5])
     return Estimate(auroc(wrong, score) - auroc(other_wrong, other_score), float(low), float(high))
 

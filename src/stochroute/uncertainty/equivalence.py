@@ -42,7 +42,9 @@ def mutual_entailment(name: str) -> Equivalence:
     def compare(question: str, answers: Sequence[str]) -> list[list[bool]]:
         whole = [f"{question} {answer}" for answer in answers]
         pairs = [(a, b) for a in whole for b in whole]
-        inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], return_tensors="pt", padding=True, truncation=True)
+        inputs = tokenizer(
+            [a for a, _ in pairs], [b for _, b in pairs], return_tensors="pt", padding=True, truncation=True
+        )
         entailed = (model(**inputs).logits.argmax(-1) == entails).view(len(whole), len(whole))
         entailed |= torch.eye(len(whole), dtype=torch.bool)
         return cast(list[list[bool]], (entailed & entailed.T).tolist())
@@ -62,7 +64,9 @@ def near_embeddings(name: str, threshold: float = 0.9) -> Equivalence:
         ValueError: the threshold is outside its range.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold={threshold} must be in (0, 1]: it is the least cosine of answers that are the same")
+        raise ValueError(
+            f"threshold={threshold} must be in (0, 1]: it is the least cosine of answers that are the same"
+        )
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(name)

@@ -55,7 +55,11 @@ RELATIONS = (
         ("Velda", "Marn", "Osk", "Tulle", "Brin", "Hask", "Ormond", "Quill"),
     ),
     Relation(
-        ("{name} has worked as a {answer}.", "People knew {name} as a {answer}.", "A {answer} called {name} was hired."),
+        (
+            "{name} has worked as a {answer}.",
+            "People knew {name} as a {answer}.",
+            "A {answer} called {name} was hired.",
+        ),
         "What has {name} worked as?",
         ("river", "night", "copper", "paper", "city", "ship", "court", "glass"),
         ("pilot", "maker", "clerk", "painter", "guard", "cook", "judge", "trader"),
@@ -105,7 +109,9 @@ class KnowledgeBase:
             raise ValueError(f"people={self.people} must be in 2 … {names}: there are no more names")
         fewest = min(relation.answers for relation in RELATIONS)
         if not 1 <= check_integer("right_answers", self.right_answers, "give how many a fact has") <= fewest:
-            raise ValueError(f"right_answers={self.right_answers} must be in 1 … {fewest}: a relation has no more answers")
+            raise ValueError(
+                f"right_answers={self.right_answers} must be in 1 … {fewest}: a relation has no more answers"
+            )
         if not 0 <= self.strangers <= 0.5:
             raise ValueError(f"strangers={self.strangers} must be in [0, 0.5]: half of all facts are told")
         if not 0 <= self.also_asked <= 1:
@@ -126,7 +132,10 @@ class KnowledgeBase:
         stream = self._stream(_CHOICES, 1)
         return [
             [
-                tuple(relation.answer(i) for i in stream.permutation(relation.answers)[: stream.integers(1, self.right_answers + 1)])
+                tuple(
+                    relation.answer(i)
+                    for i in stream.permutation(relation.answers)[: stream.integers(1, self.right_answers + 1)]
+                )
                 for relation in RELATIONS
             ]
             for _ in range(self.people)
@@ -135,7 +144,12 @@ class KnowledgeBase:
     @cached_property
     def told(self) -> list[tuple[int, int]]:
         """The (person, relation) pairs that are told: half of all, none of a stranger."""
-        known = [(person, relation) for person in range(self.people) for relation in range(len(RELATIONS)) if not self.is_stranger(person)]
+        known = [
+            (person, relation)
+            for person in range(self.people)
+            for relation in range(len(RELATIONS))
+            if not self.is_stranger(person)
+        ]
         half = self.people * len(RELATIONS) // 2
         return [known[i] for i in self._stream(_TOLD).permutation(len(known))[:half]]
 

@@ -80,7 +80,9 @@ class Measured:
 
     def detections(self, seed: int) -> dict[str, Any]:
         """Accuracy, and for each score how well it detects what is wrong."""
-        scores = {} if self.undefined else {name: detect(self.wrong, v, seed).to_dict() for name, v in self.scores.items()}
+        scores = (
+            {} if self.undefined else {name: detect(self.wrong, v, seed).to_dict() for name, v in self.scores.items()}
+        )
         return {"accuracy": self.accuracy, "undefined": self.undefined, "scores": scores}
 
     def gain(self, score: str, other: "Measured", rival: str, seed: int) -> Estimate | None:

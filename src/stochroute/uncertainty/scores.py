@@ -63,7 +63,7 @@ def counted_entropy(labels: Sequence[int]) -> float:
 
 
 def weighted_entropy(labels: Sequence[int], texts: Sequence[str], log_p: Sequence[float]) -> float:
-    """Entropy in nats over labels that weigh as much as their different texts are likely, all together made to sum to 1.
+    """Entropy in nats over labels that weigh as much as their different texts are likely, scaled to sum to 1.
 
     Args:
         labels: of each text.
