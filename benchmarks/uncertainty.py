@@ -1,6 +1,6 @@
 """Uncertainty from paths: which errors of a model that was told half of what it is asked are detected, and how well?
 
-    python benchmarks/uncertainty.py --seed 1      # one knowledge base: two trainings, then all arms
+    python benchmarks/uncertainty.py --seed 2      # one knowledge base: a training, then all arms; 15 minutes on a core
     python benchmarks/uncertainty.py               # all seeds that are not there yet -> results/uncertainty.json
 
 Every family of arms has as many answers a question, and no noise has more trials than temperature. A trial is chosen on
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from harness import save
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from uncertainty_arms import FAMILIES, MAIN, RIVALS, SINGLE, Family
+from uncertainty_arms import CORE, FORMS, MAIN, RIVALS, SINGLE, TRAINED_WITH_DROPOUT, Family
 from uncertainty_training import Size, train
 
 from stochroute.uncertainty import TASKS, AnswerFile, Arm, Asker, KnowledgeBase, read_questions
@@ -29,6 +29,8 @@ SEEDS = (1, 2, 3)  # seed 0 is where strengths were looked for
 PEOPLE, UNEVENNESS = 400, 0.5
 VALIDATION, PATHS = 400, 10
 SIZES = {"plain": Size(), "dropout": Size(dropout=0.1)}
+FAMILIES = {"plain": CORE, "forms": FORMS, "dropout": TRAINED_WITH_DROPOUT}  # "forms" is of the plain model too
+ONE_SEED = ("forms", "dropout")  # measured on the first seed only
 MARGIN = 0.02  # of accuracy below the model's own, for a trial to be eligible
 BATCH = 100  # questions at once
 
@@ -37,9 +39,10 @@ class Model:
     """One training with its questions and answers."""
 
     def __init__(self, seed: int, name: str):
-        self.folder = WORK / str(seed) / name
+        size = "dropout" if name == "dropout" else "plain"
+        self.folder = WORK / str(seed) / size
         knowledge = KnowledgeBase(people=PEOPLE, unevenness=UNEVENNESS, seed=seed)
-        self.training = train(self.folder, knowledge, SIZES[name], seed)
+        self.training = train(self.folder, knowledge, SIZES[size], seed)
         self.questions = read_questions(self.folder / "questions.jsonl", TASKS["plain"])
         order = np.random.default_rng(seed).permutation(len(self.questions)).tolist()
         self.parts = {"validation": order[:VALIDATION], "test": order[VALIDATION:]}
@@ -172,18 +175,19 @@ def _interval(values: list[float], resampled: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
-    parser.add_argument("--without-dropout", action="store_true", help="leave out the models trained with dropout")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    names = ("plain",) if options.without_dropout else tuple(SIZES)
-    found = [[run(seed, name) for name in names] for seed in options.seed or SEEDS]
+    found = [
+        [run(seed, name) for name in FAMILIES if seed == SEEDS[0] or name not in ONE_SEED]
+        for seed in options.seed or SEEDS
+    ]
     if options.seed:
         return
     whole = [
         {
             **models[0],
             "chosen": {arm: result for model in models for arm, result in model["chosen"].items()},
-            "trainings": [model["training"] for model in models],
+            "trainings": list({str(model["training"]["size"]): model["training"] for model in models}.values()),
         }
         for models in found
     ]

@@ -60,26 +60,27 @@ def _dropout(rates: tuple[float, ...]) -> tuple[Arm, ...]:
 
 
 _LOW = (0.1, 0.2, 0.4)
-PLAIN = (
+CORE = (
     SINGLE,
     TEMPERATURE,
     Family("shared, lower third", _structural(_LOW, form="shared", layers="lower_third"), PATH_SCORES),
+    Family("MC dropout", _dropout((0.02, 0.05, 0.1, 0.2)), PATH_SCORES),
+    # the published protocol: α is chosen, the temperature stays
+    Family("U(0, α), T 0.5", tuple(noise_injection(alpha)[0] for alpha in (0.5, 1.0, 2.0, 4.0)), ("answer entropy",)),
+    Family("T 0.5", (temperature_only(0.5),), ("answer entropy",)),
+)
+FORMS = (
     Family("latent, lower third", _structural(_LOW, form="latent", layers="lower_third"), PATH_SCORES),
     Family("a draw a token, lower third", _structural(_LOW, layers="lower_third", hold=1), PATH_SCORES),
     Family("shared, all layers", _structural((0.05, 0.1, 0.2), form="shared", layers="all"), PATH_SCORES),
     Family("independent, all layers", _structural(_LOW, form="independent", layers="all"), PATH_SCORES),
     Family("shared, upper third", _structural((0.4, 0.7, 1.0), form="shared", layers="upper_third"), PATH_SCORES),
     Family("attention", _attention((0.2, 0.4, 0.8)), PATH_SCORES),
-    Family("MC dropout", _dropout((0.02, 0.05, 0.1, 0.2)), PATH_SCORES),
-    # the published protocol: α is chosen, the temperature stays
-    Family("U(0, α), T 0.5", tuple(noise_injection(alpha)[0] for alpha in (0.5, 1.0, 2.0, 4.0)), ("answer entropy",)),
-    Family("T 0.5", (temperature_only(0.5),), ("answer entropy",)),
 )
 TRAINED_WITH_DROPOUT = (
     Family("trained with dropout: single pass", SINGLE.trials, SINGLE.scores),
     Family("trained with dropout: MC dropout", _dropout((0.02, 0.05, 0.1, 0.2)), PATH_SCORES),
 )
-FAMILIES = {"plain": PLAIN, "dropout": TRAINED_WITH_DROPOUT}
 
 MAIN = "shared, lower third / token transmission"  # named before the reported seeds were run, on another one
 RIVALS = (
@@ -87,5 +88,4 @@ RIVALS = (
     "temperature / single-pass entropy",
     "single pass / 1 − p(max)",
     "MC dropout / token transmission",
-    "trained with dropout: MC dropout / token transmission",
 )

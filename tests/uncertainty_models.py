@@ -14,8 +14,14 @@ from stochroute.uncertainty import TASKS, Asker, Question, single_pass
 
 @cache
 def folder() -> str:
-    """A folder with the tiny random model of the command line's tests."""
-    return save_tiny_model(Path(mkdtemp(prefix="stochroute-tiny-")))
+    """A folder with the tiny random model of the command line's tests, made sure of itself: untrained, all tokens would
+    be about as likely."""
+    name = save_tiny_model(Path(mkdtemp(prefix="stochroute-tiny-")))
+    model = AutoModelForCausalLM.from_pretrained(name)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(15.0)
+    model.save_pretrained(name)
+    return name
 
 
 @cache

@@ -5,6 +5,7 @@ kept, averaged over how many are kept, the most certain first (Geifman & El-Yani
 better. Both treat tied scores as in no order, so that the order of the questions never matters.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ from scipy import stats
 RESAMPLES = 1_000
 COVERAGES = tuple(share / 20 for share in range(1, 21))
 
+_AT_ONCE = 50  # resamples, so that thousands of questions fit into memory
+
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class Undefined(ValueError):
@@ -56,16 +60,12 @@ class Detection:
 def auroc(wrong: ArrayLike, score: ArrayLike) -> float:
     """Area under the ROC curve of `score` for finding what is wrong; Undefined unless there are both kinds."""
     wrong, score = _checked(wrong, score)
-    ranks = stats.rankdata(score)
-    bad = int(wrong.sum())
-    good = len(wrong) - bad
-    if not bad or not good:
+    if wrong.all() or not wrong.any():
         raise Undefined(
-            f"all {len(wrong)} answers are {'wrong' if bad else 'right'}: AUROC is undefined; ask questions of which "
-            "the model knows some and not others"
+            f"all {len(wrong)} answers are {'wrong' if wrong.any() else 'right'}: AUROC is undefined; ask questions of "
+            "which the model knows some and not others"
         )
-    # Mann and Whitney's U over the number of pairs
-    return float((ranks[wrong].sum() - bad * (bad + 1) / 2) / (bad * good))
+    return float(_aurocs(wrong, score))
 
 
 def selective_errors(wrong: ArrayLike, score: ArrayLike) -> Floats:
@@ -73,11 +73,7 @@ def selective_errors(wrong: ArrayLike, score: ArrayLike) -> Floats:
 
     Where a tie is cut, its answers count as the share of it that is kept: the mean over all orders.
     """
-    wrong, score = _checked(wrong, score)
-    order = np.argsort(score, kind="stable")
-    _, starts, counts = np.unique(score[order], return_index=True, return_counts=True)
-    means = np.add.reduceat(wrong[order].astype(np.float64), starts) / counts
-    return np.cumsum(np.repeat(means, counts)) / np.arange(1, len(wrong) + 1)
+    return _selective(*_checked(wrong, score))
 
 
 def aurc(wrong: ArrayLike, score: ArrayLike) -> float:
@@ -94,12 +90,16 @@ def detect(wrong: ArrayLike, score: ArrayLike, seed: int = 0) -> Detection:
         seed: of the bootstrap.
     """
     wrong, score = _checked(wrong, score)
-    kept = [max(1, round(share * len(wrong))) for share in COVERAGES]
-    values = np.array([auroc(wrong, score), *_selective(wrong, score, kept)])
-    drawn = _resample(len(wrong), seed)
-    resampled = np.array([[_auroc_or_nan(wrong[i], score[i]), *_selective(wrong[i], score[i], kept)] for i in drawn])
+    kept = [max(1, round(share * len(wrong))) - 1 for share in COVERAGES]
+
+    def measures(bad: Bools, values: Floats) -> Floats:  # (…, n) -> (…, 2 + coverages)
+        errors = _selective(bad, values)
+        return np.stack([_aurocs(bad, values), errors.mean(-1), *np.moveaxis(1 - errors[..., kept], -1, 0)], axis=-1)
+
+    auroc(wrong, score)  # Undefined, where it is
+    resampled = np.concatenate([measures(wrong[drawn], score[drawn]) for drawn in _resamples(len(wrong), seed)])
     low, high = np.nanpercentile(resampled, [2.5, 97.5], axis=0)
-    estimates = [Estimate(*map(float, found)) for found in zip(values, low, high, strict=True)]
+    estimates = [Estimate(*map(float, found)) for found in zip(measures(wrong, score), low, high, strict=True)]
     curve = list(zip(COVERAGES, estimates[2:], strict=True))
     return Detection(estimates[0], estimates[1], estimates[-1], curve, len(wrong))
 
@@ -110,28 +110,50 @@ def gain(wrong: ArrayLike, score: ArrayLike, other_wrong: ArrayLike, other_score
     other_wrong, other_score = _checked(other_wrong, other_score)
     if len(wrong) != len(other_wrong):
         raise ValueError(f"{len(wrong)} and {len(other_wrong)} questions: compare arms over the same questions")
-    drawn = _resample(len(wrong), seed)
-    differences = [_auroc_or_nan(wrong[i], score[i]) - _auroc_or_nan(other_wrong[i], other_score[i]) for i in drawn]
-    low, high = np.nanpercentile(differences, [2.5, 97.5])
-    return Estimate(auroc(wrong, score) - auroc(other_wrong, other_score), float(low), float(high))
+    value = auroc(wrong, score) - auroc(other_wrong, other_score)
+    resampled = [
+        _aurocs(wrong[drawn], score[drawn]) - _aurocs(other_wrong[drawn], other_score[drawn])
+        for drawn in _resamples(len(wrong), seed)
+    ]
+    low, high = np.nanpercentile(np.concatenate(resampled), [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
 
 
-def _selective(wrong: NDArray[np.bool_], score: Floats, kept: list[int]) -> list[float]:
-    """AURC, then accuracy among the kept."""
-    errors = selective_errors(wrong, score)
-    return [float(errors.mean()), *(float(1 - errors[n - 1]) for n in kept)]
+def _aurocs(wrong: Bools, score: Floats) -> Floats:
+    """AUROC over the last dimension; NaN where there is only one kind, as a resample may be."""
+    bad = wrong.sum(-1)
+    good = wrong.shape[-1] - bad
+    ranks = np.where(wrong, stats.rankdata(score, axis=-1), 0.0).sum(-1)
+    with np.errstate(invalid="ignore"):
+        return (ranks - bad * (bad + 1) / 2) / (bad * good)  # Mann and Whitney's U over the number of pairs
 
 
-def _resample(questions: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, questions, (RESAMPLES, questions))
+def _selective(wrong: Bools, score: Floats) -> Floats:
+    """`selective_errors` over the last dimension."""
+    order = np.argsort(score, axis=-1, kind="stable")
+    score, wrong = np.take_along_axis(score, order, -1), np.take_along_axis(wrong, order, -1)
+    count = score.shape[-1]
+    place = np.broadcast_to(np.arange(count), score.shape)
+    edge = score[..., 1:] != score[..., :-1]
+    ends = np.ones((*score.shape[:-1], 1), dtype=bool)
+    # first place of the tie that each place is in, and the place after its last
+    first = np.maximum.accumulate(np.where(np.concatenate([ends, edge], -1), place, 0), axis=-1)
+    after = np.where(np.concatenate([edge, ends], -1), place + 1, count)
+    after = np.minimum.accumulate(after[..., ::-1], axis=-1)[..., ::-1]
+    errors = np.concatenate([np.zeros_like(ends, dtype=np.float64), np.cumsum(wrong, axis=-1)], axis=-1)
+    before, at_end = np.take_along_axis(errors, first, -1), np.take_along_axis(errors, after, -1)
+    within = before + (at_end - before) * (place + 1 - first) / (after - first)
+    return within / (place + 1)
 
 
-def _auroc_or_nan(wrong: NDArray[np.bool_], score: Floats) -> float:
-    """A resample may hold one kind only."""
-    return auroc(wrong, score) if wrong.any() and not wrong.all() else float("nan")
+def _resamples(questions: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of the questions of each resample: (some, questions), RESAMPLES in all."""
+    stream = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // _AT_ONCE):
+        yield stream.integers(0, questions, (_AT_ONCE, questions))
 
 
-def _checked(wrong: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
+def _checked(wrong: ArrayLike, score: ArrayLike) -> tuple[Bools, Floats]:
     bad, values = np.asarray(wrong, dtype=bool), np.asarray(score, dtype=np.float64)
     if bad.ndim != 1 or bad.shape != values.shape or not len(bad):
         raise ValueError(f"wrong has shape {bad.shape}, score {values.shape}: give one of each for every question")
