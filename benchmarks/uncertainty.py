@@ -175,13 +175,14 @@ def _interval(values: list[float], resampled: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
+    parser.add_argument("--part", action="append", choices=list(FAMILIES), help="again for more; none: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = [
-        [run(seed, name) for name in FAMILIES if seed == SEEDS[0] or name not in ONE_SEED]
+        [run(seed, name) for name in options.part or FAMILIES if seed == SEEDS[0] or name not in ONE_SEED]
         for seed in options.seed or SEEDS
     ]
-    if options.seed:
+    if options.seed or options.part:
         return
     whole = [
         {

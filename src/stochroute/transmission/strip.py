@@ -60,8 +60,9 @@ class HeatStrip:
         most = max(range(len(self.tokens)), key=lambda index: self.transmission[index])
         return (
             f"{len(self.tokens)} tokens over {self.paths} paths, nats a token: {total:.3f} in all = "
-            f"{conditional:.3f} left to the sampler + {decided:.3f} decided by the path ({share:.0%}); most at token {most + 1}, "
-            f"{self.tokens[most]!r}: {self.transmission[most]:.3f} of at most {math.log(self.paths):.3f}"
+            f"{conditional:.3f} left to the sampler + {decided:.3f} decided by the path ({share:.0%}); "
+            f"most at token {most + 1}, {self.tokens[most]!r}: {self.transmission[most]:.3f} "
+            f"of at most {math.log(self.paths):.3f}"
         )
 
     def to_dict(self) -> dict[str, object]:
