@@ -1,7 +1,8 @@
 """Uncertainty from paths: which errors of a model that was told half of what it is asked are detected, and how well?
 
     python benchmarks/uncertainty.py --seed 2      # one knowledge base: a training, then all arms; 15 minutes on a core
-    python benchmarks/uncertainty.py               # all seeds that are not there yet -> results/uncertainty.json
+    python benchmarks/uncertainty.py               # all seeds and parts that are not there yet
+    python benchmarks/uncertainty.py --merge       # what is there -> results/uncertainty.json, as after every run
 
 Every family of arms has as many answers a question, and no noise has more trials than temperature. A trial is chosen on
 validation questions by the AUROC of each score, among those whose accuracy is not below the model's own by more than
@@ -56,8 +57,9 @@ class Model:
         folder.mkdir(exist_ok=True)
         name = f"{family.name} {arm.name} {part}".replace(" ", "_").replace(":", "")
         file = AnswerFile(folder / f"{name}.jsonl", self._asker.circumstances([arm], asked))
-        for first in range(len(file.finished), len(asked), BATCH):
-            file.append(self._asker.ask(arm, asked, range(first, min(first + BATCH, len(asked)))))
+        for first in range(len(file.finished) // BATCH * BATCH, len(asked), BATCH):  # whole batches, for dropout's sake
+            rows = self._asker.ask(arm, asked, range(first, min(first + BATCH, len(asked))))
+            file.append(rows[len(file.finished) - first :])
         file.close()
         return Measured.of(file.finished, asked)
 
@@ -79,8 +81,7 @@ def run(seed: int, name: str) -> dict[str, Any]:
     for family in FAMILIES[name]:
         found = {arm.name: model.measure(family, arm, "validation") for arm in family.trials}
         for arm, measured in found.items():
-            scores = ", ".join(f"{score} {auroc(measured.wrong, v):.4f}" for score, v in measured.scores.items())
-            print(f"[{seed}] {family.name}, {arm}: accuracy {measured.accuracy:.3f}; {scores}", flush=True)
+            print(f"[{seed}] {family.name}, {arm}: {_line(measured, family.scores)}", flush=True)
         for score in family.scores:
             chosen[f"{family.name} / {score}"] = _choose(model, family, score, found, greedy - MARGIN)
     whole = {
@@ -91,6 +92,11 @@ def run(seed: int, name: str) -> dict[str, Any]:
     }
     target.write_text(json.dumps(whole, indent=1) + "\n")
     return whole
+
+
+def _line(measured: Measured, scores: tuple[str, ...]) -> str:
+    found = measured.undefined or ", ".join(f"{s} {auroc(measured.wrong, measured.scores[s]):.4f}" for s in scores)
+    return f"accuracy {measured.accuracy:.3f}; {found}"
 
 
 def _choose(model: Model, family: Family, score: str, found: dict[str, Measured], least: float) -> dict[str, Any]:
@@ -172,27 +178,31 @@ def _interval(values: list[float], resampled: np.ndarray) -> dict[str, float]:
     return {"auroc": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
+def finished() -> list[dict[str, Any]]:
+    """Of every seed whose plain model is measured, all its parts put together."""
+    whole = []
+    for seed in SEEDS:
+        files = [file for name in FAMILIES if (file := WORK / str(seed) / f"{name}.json").exists()]
+        parts = [json.loads(file.read_text()) for file in files]
+        if parts and files[0].stem == "plain":
+            chosen = {arm: result for part in parts for arm, result in part["chosen"].items()}
+            trainings = {str(part["training"]["size"]): part["training"] for part in parts}
+            whole.append({**parts[0], "chosen": chosen, "trainings": list(trainings.values())})
+    return whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
     parser.add_argument("--part", action="append", choices=list(FAMILIES), help="again for more; none: all")
+    parser.add_argument("--merge", action="store_true", help="measure nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = [
-        [run(seed, name) for name in options.part or FAMILIES if seed == SEEDS[0] or name not in ONE_SEED]
-        for seed in options.seed or SEEDS
-    ]
-    if options.seed or options.part:
-        return
-    whole = [
-        {
-            **models[0],
-            "chosen": {arm: result for model in models for arm, result in model["chosen"].items()},
-            "trainings": list({str(model["training"]["size"]): model["training"] for model in models}.values()),
-        }
-        for models in found
-    ]
-    print("written:", save("uncertainty", merge(whole)))
+    for seed in () if options.merge else options.seed or SEEDS:
+        for name in options.part or FAMILIES:
+            if seed == SEEDS[0] or name not in ONE_SEED:
+                run(seed, name)
+    print("written:", save("uncertainty", {"command": "python benchmarks/uncertainty.py", **merge(finished())}))
 
 
 if __name__ == "__main__":

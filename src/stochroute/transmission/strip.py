@@ -2,8 +2,6 @@
 
 import html
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,13 +124,17 @@ def write_picture(file: Path, strips: Sequence[HeatStrip]) -> None:
         content = _page(strips)
     else:
         raise ValueError(f"{file}: its ending is neither .html nor .svg: name a file with one of them")
-    handle, partial = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    write_whole(file, content)
+
+
+def write_whole(file: Path, content: str) -> None:
+    """Writes the file beside its place and moves it there: what stood there before stays until then."""
+    partial = file.with_name(f".{file.name}.partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        os.replace(partial, file)
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(file)
     except BaseException:
-        os.unlink(partial)
+        partial.unlink(missing_ok=True)
         raise
 
 

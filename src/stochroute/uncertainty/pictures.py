@@ -1,11 +1,11 @@
 """Selective accuracy drawn: how right the answers are that are kept, the most certain first."""
 
 import html
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from stochroute.transmission.strip import write_whole
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _ROW = 560, 340, 56, 20, 48, 18  # pixels
 _INK, _FAINT = "#1f2937", "#d1d5db"
@@ -69,14 +69,7 @@ def write_curves(file: Path, report: Mapping[str, Any]) -> None:
     curves = curves_of(report)
     if not curves:
         raise ValueError(f"{file}: there is no curve to draw, since every arm is all right or all wrong")
-    handle, partial = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(draw_curves(curves))
-        os.replace(partial, file)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    write_whole(file, draw_curves(curves))
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
