@@ -122,6 +122,14 @@ def test_the_preset_is_the_published_protocol(questions, capsys):
     assert found["paths"] == 10
 
 
+def test_paths_alone_make_answers_differ_at_temperature_0(questions, tmp_path, capsys):
+    output = tmp_path / "run.jsonl"
+    more = ["--temperature", "0", "--strength", "8", "--layers", "all", "--output", str(output), "--json"]
+    assert list(report(capsys, *arguments(questions, *more))["arms"]) == ["paths", "temperature 1", "single pass"]
+    rows = [json.loads(line) for line in output.read_text().split("\n")[1 : 1 + len(half_known())]]
+    assert any(len(set(row["texts"])) > 1 for row in rows)
+
+
 def test_all_right_or_all_wrong_is_said_and_has_no_auroc(tmp_path, capsys):
     (tmp_path / "q.jsonl").write_text('{"question": "q1", "answer": "never"}\n{"question": "q2", "answer": "never"}\n')
     assert run(arguments(tmp_path / "q.jsonl", "--json")) == 0
@@ -151,7 +159,7 @@ def test_all_right_or_all_wrong_is_said_and_has_no_auroc(tmp_path, capsys):
         (["--task", "gsm8k"], "no question as in gsm8k"),
         (["--task", "quiz"], "--task quiz: choose one of plain, gsm8k, triviaqa, csqa"),
         (["--limit", "0"], "--limit 0"),
-        (["--temperature", "0"], "--temperature 0: must be above 0"),
+        (["--temperature", "-1"], "--temperature -1: must be at least 0"),
         (["--dropout", "1"], "--dropout 1: must be between 0 and 1"),
         (["--preset", "noise-injection"], "--strength has no effect beside --preset"),
         (["--preset", "other"], "--preset other: choose noise-injection"),

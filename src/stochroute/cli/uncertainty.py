@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stochroute.uncertainty import Answered, AnswerFile, Arm, Asker, Equivalence, Question
 
 PRESETS = ("noise-injection",)
+_SHOWN = ("answer entropy", "token transmission")  # whose gains a person sees; --json has all
 _NOISE, _ANSWERS, _IN_OUT = "Noise inside the model", "Questions and answers", "Input, output"
 
 
@@ -57,7 +58,8 @@ def uncertainty(
     paths: Annotated[int, typer.Option(help="Answers a question, the same for every arm.")] = 10,
     seed: Annotated[int, typer.Option(help="Makes the whole report reproducible.")] = 0,
     temperature: Annotated[
-        float | None, typer.Option(help="With paths and without, no top-k. Default: 1, of the preset 0.5.")
+        float | None,
+        typer.Option(help="Of all arms, no top-k; 0: paths alone, beside sampling at 1. Default: 1, preset 0.5."),
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="Adds MC dropout at this rate.")] = None,
     likelihoods: Annotated[
@@ -198,9 +200,9 @@ def _arms(
         arms = noise_injection(0.05 if alpha is None else alpha, 0.5 if temperature is None else temperature)
     else:
         drawn = 1.0 if temperature is None else temperature
-        if drawn <= 0:
-            raise BadInput(f"--temperature {drawn:g}: must be above 0, since paths are compared with sampling alone")
-        arms = [Arm("paths", noise.config(), drawn), temperature_only(drawn), single_pass()]
+        if not drawn >= 0:
+            raise BadInput(f"--temperature {drawn:g}: must be at least 0; at 0 only paths make answers differ")
+        arms = [Arm("paths", noise.config(), drawn), temperature_only(drawn or 1.0), single_pass()]
     if dropout is not None:
         if not 0 < dropout < 1:
             raise BadInput(f"--dropout {dropout:g}: must be between 0 and 1")
@@ -321,7 +323,7 @@ def _show(report: dict[str, Any]) -> None:
             name = accuracy = ""
         table.add_section()
     console.print(table)
-    for gained in report["gains"]:
+    for gained in (found for found in report["gains"] if found["score"] in _SHOWN):
         console.print(
             f"{gained['arm']}, {gained['score']}, against {gained['against']}, {gained['against_score']}: AUROC "
             f"{gained['gain']['value']:+.3f} ({gained['gain']['low']:+.3f} … {gained['gain']['high']:+.3f})",

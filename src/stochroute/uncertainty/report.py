@@ -10,7 +10,7 @@ from stochroute.uncertainty.detection import Estimate, Undefined, auroc, detect,
 from stochroute.uncertainty.equivalence import Equivalence, same_text
 from stochroute.uncertainty.scores import EPISTEMIC, scores_of
 
-RIVALS = ("answer entropy", "single-pass entropy")
+RIVALS = ("answer entropy", "single-pass entropy", "1 − p(max)", "token transmission")
 
 
 def report(
@@ -23,7 +23,8 @@ def report(
     """{"arms": {arm: {"accuracy", "undefined", "scores": {score: a Detection}}}, "gains": […]} as JSON types.
 
     "undefined" says why an arm has no AUROC, "" where it has. "gains" are differences of AUROC over the same questions:
-    answer entropy and the epistemic scores of the first arm, against what every other arm offers without paths.
+    answer entropy and the epistemic scores of the first arm, against what every other arm has: the last of
+    RIVALS only under dropout.
 
     Args:
         rows: every question answered by every arm.
