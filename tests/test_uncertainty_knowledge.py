@@ -1,5 +1,6 @@
 """The made knowledge base: half of what is asked was never told, and the texts say nothing else."""
 
+import doctest
 import re
 from collections import Counter
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stochroute.uncertainty import TASKS, KnowledgeBase
+from stochroute.uncertainty import knowledge as knowledge_module
 from stochroute.uncertainty.knowledge import RELATIONS
 
 BASES = st.builds(
@@ -107,3 +109,7 @@ def test_uneven_telling_tells_the_first_facts_more_often():
 def test_bad_settings_are_named(setting, words):
     with pytest.raises(ValueError, match=words):
         KnowledgeBase(**setting)
+
+
+def test_the_example_of_the_docstring_holds():
+    assert doctest.testmod(knowledge_module).failed == 0

@@ -85,7 +85,7 @@ class KnowledgeBase:
 
         >>> knowledge = KnowledgeBase(people=8)
         >>> knowledge.questions()[0].text
-        'Where has Nenn Darrow lived?'
+        'Where has Fenn Nostrand lived?'
 
     Attributes:
         people: how many are asked about.
