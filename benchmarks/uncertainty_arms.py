@@ -66,7 +66,7 @@ CORE = (
     Family("shared, lower third", _structural(_LOW, form="shared", layers="lower_third"), PATH_SCORES),
     Family("MC dropout", _dropout((0.02, 0.05, 0.1, 0.2)), PATH_SCORES),
     # the published protocol: α is chosen, the temperature stays
-    Family("U(0, α), T 0.5", tuple(noise_injection(alpha)[0] for alpha in (0.5, 1.0, 2.0, 4.0)), ("answer entropy",)),
+    Family("U(0, α), T 0.5", tuple(noise_injection(alpha)[0] for alpha in (1.0, 4.0, 8.0, 16.0)), ("answer entropy",)),
     Family("T 0.5", (temperature_only(0.5),), ("answer entropy",)),
 )
 FORMS = (
