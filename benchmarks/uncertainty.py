@@ -11,6 +11,7 @@ MARGIN, and reported on test questions. Interrupted, the same command goes on.
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from uncertainty_arms import CORE, FORMS, MAIN, RIVALS, SINGLE, TRAINED_WITH_DROPOUT, Family
 from uncertainty_training import Size, train
 
-from stochroute.uncertainty import TASKS, AnswerFile, Arm, Asker, KnowledgeBase, read_questions
+from stochroute.uncertainty import TASKS, AnswerFile, Arm, Asker, KnowledgeBase, Question, read_questions
 from stochroute.uncertainty.detection import RESAMPLES, auroc
 from stochroute.uncertainty.report import Measured
 
@@ -36,6 +37,16 @@ MARGIN = 0.02  # of accuracy below the model's own, for a trial to be eligible
 BATCH = 100  # questions at once
 
 
+def asked_in(folder: Path, seed: int) -> dict[str, list[Question]]:
+    """The validation and the test questions of a seed, as its training has written them."""
+    questions = read_questions(folder / "questions.jsonl", TASKS["plain"])
+    order = np.random.default_rng(seed).permutation(len(questions)).tolist()
+    return {
+        "validation": [questions[index] for index in order[:VALIDATION]],
+        "test": [questions[index] for index in order[VALIDATION:]],
+    }
+
+
 class Model:
     """One training with its questions and answers."""
 
@@ -44,15 +55,13 @@ class Model:
         self.folder = WORK / str(seed) / size
         knowledge = KnowledgeBase(people=PEOPLE, unevenness=UNEVENNESS, seed=seed)
         self.training = train(self.folder, knowledge, SIZES[size], seed)
-        self.questions = read_questions(self.folder / "questions.jsonl", TASKS["plain"])
-        order = np.random.default_rng(seed).permutation(len(self.questions)).tolist()
-        self.parts = {"validation": order[:VALIDATION], "test": order[VALIDATION:]}
+        self.parts = asked_in(self.folder, seed)
         model, tokenizer = AutoModelForCausalLM.from_pretrained(self.folder), AutoTokenizer.from_pretrained(self.folder)
         self._asker = Asker(model.eval(), tokenizer, TASKS["plain"], PATHS, seed, new_tokens=4)
 
     def measure(self, family: Family, arm: Arm, part: str) -> Measured:
         """The arm on the questions of a part; answers of an earlier run are read, not asked again."""
-        asked = [self.questions[index] for index in self.parts[part]]
+        asked = self.parts[part]
         folder = self.folder / "answers"
         folder.mkdir(exist_ok=True)
         name = f"{family.name} {arm.name} {part}".replace(" ", "_").replace(":", "")
@@ -66,7 +75,7 @@ class Model:
     def accuracy_by_group(self) -> dict[str, float]:
         """Of the single pass on the test questions."""
         right = ~np.array(self.measure(SINGLE, SINGLE.trials[0], "test").wrong)
-        groups = [self.questions[index].group for index in self.parts["test"]]
+        groups = [question.group for question in self.parts["test"]]
         return {name: float(right[[group == name for group in groups]].mean()) for name in sorted(set(groups))}
 
 
@@ -140,6 +149,7 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "main": MAIN,
         "gains": {f"{a} over {b}": _gain(runs, resampled, a, b) for a, b in pairs if b in names},
         "arms": {name: _arm(runs, resampled, name) for name in names},
+        "means": {name: _means(runs, name) for name in (MAIN, *RIVALS[:2])},
         "accuracy_by_group": [found["accuracy_by_group"] for found in runs],
         "setting": {
             "questions_a_seed": {"validation": VALIDATION, "test": len(runs[0]["chosen"][MAIN]["wrong"])},
@@ -149,6 +159,15 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "trainings": [training for found in runs for training in found["trainings"]],
         },
     }
+
+
+def _means(runs: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """Mean score by whether the fact was told and how many right answers it has, over all seeds."""
+    values = defaultdict(list)
+    for found in runs:
+        for (group, answers), score in zip(found["asked"], found["chosen"][name]["score"], strict=True):
+            values[f"{'told' if group == 'told' else 'never told'}, right answers: {answers}"].append(score)
+    return {key: float(np.mean(values[key])) for key in sorted(values, reverse=True)}
 
 
 def _arm(runs: list[dict[str, Any]], resampled: dict[str, np.ndarray], name: str) -> dict[str, Any]:
@@ -187,7 +206,8 @@ def finished() -> list[dict[str, Any]]:
         if parts and files[0].stem == "plain":
             chosen = {arm: result for part in parts for arm, result in part["chosen"].items()}
             trainings = {str(part["training"]["size"]): part["training"] for part in parts}
-            whole.append({**parts[0], "chosen": chosen, "trainings": list(trainings.values())})
+            asked = [(q.group, len(q.references)) for q in asked_in(WORK / str(seed) / "plain", seed)["test"]]
+            whole.append({**parts[0], "chosen": chosen, "asked": asked, "trainings": list(trainings.values())})
     return whole
 
 

@@ -42,6 +42,15 @@ def arms(found: dict[str, Any]) -> str:
     return markdown(rows)
 
 
+def means(found: dict[str, Any]) -> str:
+    """What each score says of facts told and not told, by their number of right answers."""
+    columns = found["means"]
+    rows = [["mean score", *columns], ["---"] * (1 + len(columns))]
+    for kind in next(iter(columns.values())):
+        rows.append([kind, *(f"{values[kind]:.3f}" for values in columns.values())])
+    return markdown(rows)
+
+
 def main() -> None:
     found = read("uncertainty")
     setting, groups = found["setting"], found["accuracy_by_group"]
@@ -55,7 +64,11 @@ def main() -> None:
         f"{told:.2f} where the fact was told, {untold:.2f} where not, {strangers:.2f} for strangers. Measured by "
         f"`{found['command']}` on {found['date']}, {found['processor']}, threads: {found['threads']}."
     )
-    fill(DOCS / "uncertainty.md", "benchmarks/uncertainty_page.py", "\n\n".join([gains(found), arms(found), note]))
+    fill(
+        DOCS / "uncertainty.md",
+        "benchmarks/uncertainty_page.py",
+        "\n\n".join([gains(found), means(found), arms(found), note]),
+    )
 
 
 if __name__ == "__main__":
