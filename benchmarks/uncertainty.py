@@ -23,7 +23,7 @@ from uncertainty_arms import CORE, FORMS, MAIN, RIVALS, SINGLE, TRAINED_WITH_DRO
 from uncertainty_training import Size, train
 
 from stochroute.uncertainty import TASKS, AnswerFile, Arm, Asker, KnowledgeBase, Question, read_questions
-from stochroute.uncertainty.detection import RESAMPLES, auroc
+from stochroute.uncertainty.detection import RESAMPLES, auroc, detect
 from stochroute.uncertainty.report import Measured
 
 WORK = Path(__file__).parent / "work" / "uncertainty"  # checkpoints and answers; not kept in the repository
@@ -149,6 +149,7 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "main": MAIN,
         "gains": {f"{a} over {b}": _gain(runs, resampled, a, b) for a, b in pairs if b in names},
         "arms": {name: _arm(runs, resampled, name) for name in names},
+        "detections": {name: _detection(runs, name) for name in (MAIN, *RIVALS)},
         "means": {name: _means(runs, name) for name in (MAIN, *RIVALS[:2])},
         "accuracy_by_group": [found["accuracy_by_group"] for found in runs],
         "setting": {
@@ -159,6 +160,13 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "trainings": [training for found in runs for training in found["trainings"]],
         },
     }
+
+
+def _detection(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """AURC and selective accuracy as well, over the questions of all seeds together."""
+    found = [run["chosen"][name] for run in runs]
+    wrong, score = (np.concatenate([arm[key] for arm in found]) for key in ("wrong", "score"))
+    return detect(wrong, score).to_dict()
 
 
 def _means(runs: list[dict[str, Any]], name: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Fills docs/uncertainty.md from results/uncertainty.json.
+"""Fills docs/uncertainty.md from results/uncertainty.json, and draws its selective accuracy.
 
 python benchmarks/uncertainty_page.py
 """
@@ -8,6 +8,10 @@ from typing import Any
 
 from results import fill, markdown, read
 
+from stochroute.uncertainty.pictures import draw_curves
+
+SHARES = (0.25, 0.5)
+FIGURE = "![Accuracy over the share of questions answered](img/uncertainty_selective.svg)"
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -51,6 +55,16 @@ def means(found: dict[str, Any]) -> str:
     return markdown(rows)
 
 
+def selective(found: dict[str, Any]) -> str:
+    """AURC and the accuracy of the surest part, by arm."""
+    rows = [["", "AURC", *(f"accuracy of the surest {share:.0%}" for share in SHARES)], ["---"] * (2 + len(SHARES))]
+    for name, detection in found["detections"].items():
+        curve = dict(detection["curve"])
+        values = [detection["aurc"], *(curve[share] for share in SHARES)]
+        rows.append([name, *(f"{v['value']:.3f} ({v['low']:.3f} – {v['high']:.3f})" for v in values)])
+    return markdown(rows)
+
+
 def main() -> None:
     found = read("uncertainty")
     setting, groups = found["setting"], found["accuracy_by_group"]
@@ -64,11 +78,10 @@ def main() -> None:
         f"{told:.2f} where the fact was told, {untold:.2f} where not, {strangers:.2f} for strangers. Measured by "
         f"`{found['command']}` on {found['date']}, {found['processor']}, threads: {found['threads']}."
     )
-    fill(
-        DOCS / "uncertainty.md",
-        "benchmarks/uncertainty_page.py",
-        "\n\n".join([gains(found), means(found), arms(found), note]),
-    )
+    curves = {name: detection["curve"] for name, detection in found["detections"].items()}
+    (DOCS / "img" / "uncertainty_selective.svg").write_text(draw_curves(curves), encoding="utf-8")
+    parts = [gains(found), means(found), selective(found), FIGURE, arms(found), note]
+    fill(DOCS / "uncertainty.md", "benchmarks/uncertainty_page.py", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_the_merged_result_has_intervals_around_means_and_can_be_written_down(sm
     kinds = merged["means"][MAIN]
     assert set(kinds) <= {f"{told}, right answers: {n}" for told in ("told", "never told") for n in (1, 2, 3, 4)}
     assert uncertainty_page.means(merged).count("\n") == len(kinds) + 1
+    assert uncertainty_page.selective(merged).count("\n") == len(merged["detections"]) + 1
     del runs[1]["chosen"]["MC dropout / answer entropy"]  # an arm of one seed only
     assert len(small.merge(runs)["arms"]["MC dropout / answer entropy"]["by_seed"]) == 1
     assert uncertainty_page.arms(merged).count("\n") == len(merged["arms"]) + 1
