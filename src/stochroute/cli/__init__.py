@@ -18,6 +18,8 @@ from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
 from stochroute.cli.robustness import robustness as robustness_verb
 from stochroute.cli.train import train as train_verb
+from stochroute.cli.transmission import transmission as transmission_verb
+from stochroute.cli.uncertainty import uncertainty as uncertainty_verb
 
 app = typer.Typer(
     name="stochroute",
@@ -33,6 +35,8 @@ app.command("robustness")(robustness_verb)
 # everything after the verb, --help too, is for the harness
 _ALL_ARGUMENTS: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command("lm-eval", context_settings=_ALL_ARGUMENTS)(lm_eval_verb)
+app.command("transmission")(transmission_verb)
+app.command("uncertainty")(uncertainty_verb)
 app.add_typer(bench_verbs, name="bench")
 
 
