@@ -3,10 +3,11 @@
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from stochroute.cli.calibrating import Calibration, calibrated
 from stochroute.cli.errors import BadInput, one_line
 from stochroute.cli.models import LoadedModel, continuation, encode
 from stochroute.cli.request import Decoding, Request
@@ -14,6 +15,9 @@ from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.paths import derive_paths
 from stochroute.routed import RoutedModel, route
+
+if TYPE_CHECKING:
+    from stochroute.calibration import Report
 
 # New tokens when nothing is asked for. A story of the embedded model ends by itself well before.
 _DEFAULT_NEW_TOKENS = 128
@@ -29,7 +33,10 @@ class Batch:
 
 
 class Walks:
-    """Everything that one call of generate keeps: the routed model, the prompts as tokens, the ids of each prompt."""
+    """Everything that one call of generate keeps: the routed model, the prompts as tokens, the ids of each prompt.
+
+    `report` is what a calibration found, None where there was none.
+    """
 
     def __init__(self, request: Request, prompts: list[str], seed: int | None, loaded: LoadedModel):
         """Raises BadInput when the routing, the prompts or the decoding do not fit the model."""
@@ -41,7 +48,7 @@ class Walks:
         self._tokens = encode(loaded, prompts, request.chat)
         self._decoding = request.decoding
         self._new_tokens = _new_tokens(request.decoding, loaded, max(map(len, self._tokens)))
-        self._routed = _routed(request, loaded)
+        self._routed, self.report = _routed(request, loaded)
 
     @property
     def total(self) -> int:
@@ -106,12 +113,15 @@ class Walks:
         return rows
 
 
-def _routed(request: Request, loaded: LoadedModel) -> RoutedModel:
-    if request.routing is None:
-        with _about(f"--model {loaded.name}"):
-            return route(loaded.model, request.noise.config())
-    with _about(f"--routing {request.routing}"):
-        return RoutedModel.from_pretrained(loaded.model, request.routing)
+def _routed(request: Request, loaded: LoadedModel) -> tuple[RoutedModel, "Report | None"]:
+    """The routed model, and what a calibration found where the request asks for one."""
+    if request.routing is not None:
+        with _about(f"--routing {request.routing}"):
+            return RoutedModel.from_pretrained(loaded.model, request.routing), None
+    with _about(f"--model {loaded.name}"):
+        routed = route(loaded.model, request.noise.config())
+    budget = request.noise.budget_for(request.model)
+    return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
 
 
 @contextmanager
