@@ -118,14 +118,14 @@ def evaluate(
     for name in (model, judge, reward, embedder, nli):
         check_model_name(name)
     _check_packages(mauve)
-    inputs = _inputs(prompts or [], prompts_file, texts, prompt_words, model).first(prompt_count)
+    inputs = _inputs(prompts or [], prompts_file, texts, prompt_words, prompt_count, model)
     chosen = checker or ("story-world" if model is None else None)
     if judge is None and chosen is None:
         raise BadInput(
             "--judge is missing: diversity is never reported without quality; name a language model that did "
             "not write the texts, or a --checker"
         )
-    if mauve and (judge is None or inputs.references is None):
+    if mauve and (judge is None or not inputs.corpus):
         raise BadInput("--mauve compares with references on the judge's hidden states: give --judge and --texts")
     loaded = load_model(model, device, dtype)
 
@@ -221,7 +221,9 @@ def _check_packages(mauve: bool) -> None:
             ) from error
 
 
-def _inputs(prompts: list[str], prompts_file: str | None, texts: str | None, words: int, model: str | None) -> "Inputs":
+def _inputs(
+    prompts: list[str], prompts_file: str | None, texts: str | None, words: int, count: int, model: str | None
+) -> "Inputs":
     from stochroute.evaluation.inputs import Inputs, read_prompt_file, read_texts, story_inputs
 
     given = [
@@ -230,14 +232,14 @@ def _inputs(prompts: list[str], prompts_file: str | None, texts: str | None, wor
     if len(given) > 1:
         raise BadInput(f"{' and '.join(given)} name prompts: give one of them")
     if prompts:
-        return Inputs(tuple(prompts))
+        return Inputs(tuple(prompts)).first(count)
     file = prompts_file or texts
     if file is None:
         if model is not None:
             raise BadInput(f"--model {model}: there is no prompt; name --texts or a --prompts-file, or write one")
-        return story_inputs(1000)
+        return story_inputs(count)
     try:
-        return read_prompt_file(Path(file)) if prompts_file else read_texts(Path(file), words, 1000)
+        return read_prompt_file(Path(file)).first(count) if prompts_file else read_texts(Path(file), words, count)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"{given[0]} {file}: {getattr(error, 'strerror', None) or error}; name a readable UTF-8 file"

@@ -125,12 +125,12 @@ def _fronts(arms: Sequence[Arm], tables: Tables) -> dict[str, Any]:
             for arm in arms:
                 rows = slice(row, row + len(arm.settings))
                 row += len(arm.settings)
-                means = [np.array([_mean(v) for v in _upwards(tables, m)[rows]]) for m in (q, d)]
-                if not (np.isfinite(means[0]) & np.isfinite(means[1])).any():
+                xs, ys = ([_mean(v) for v in _upwards(tables, m)[rows]] for m in (q, d))
+                if not np.isfinite(np.add(xs, ys)).any():
                     continue
-                line = front.front_of(*means)
+                line = front.front_of(xs, ys)
                 sign = 1 if d.higher_is_better else -1
-                corners = [[x, sign * y] for x, y in zip(line.quality.tolist(), line.diversity.tolist(), strict=True)]
+                corners = [[x, sign * y] for x, y in zip(line.quality, line.diversity, strict=True)]
                 found.setdefault(q.name, {}).setdefault(d.name, {})[arm.name] = corners
     return found
 

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from stochroute.config import RoutingConfig
 from stochroute.evaluation.arms import Setting
 from stochroute.routed import route
+
+PAIRS = 64  # of prompts and paths behind each strength
 
 
 def find_strengths(
@@ -22,20 +25,15 @@ def find_strengths(
     Raises:
         ValueError: a budget cannot be reached, or the texts are too short.
     """
-    known: dict[Any, Any] = {}
-    found: list[Setting] = []
-    for setting in settings:
-        if setting.budget is None:
-            found.append(setting)
-            continue
-        key = (setting.routing, setting.budget)
-        if key not in known:
-            routed: Any = route(model, setting.routing)
-            try:
-                routed.calibrate(texts, budget=setting.budget, tokenizer=tokenizer)
-                known[key] = routed.config
-            finally:
-                routed.detach()
-            done()
-        found.append(replace(setting, routing=known[key]))
-    return found
+    known: dict[tuple[RoutingConfig, float], RoutingConfig] = {}
+    wanted = dict.fromkeys((s.routing, s.budget) for s in settings if s.budget is not None)
+    nearest: dict[RoutingConfig, RoutingConfig] = {}  # the strengths of the last budget, from which the next is near
+    for routing, budget in sorted(wanted, key=lambda pair: pair[1]):
+        routed = route(model, nearest.get(routing, routing))
+        try:
+            routed.calibrate(texts, budget=budget, tokenizer=tokenizer, pairs=PAIRS)
+            known[routing, budget] = nearest[routing] = routed.config
+        finally:
+            routed.detach()
+        done()
+    return [s if s.budget is None else replace(s, routing=known[s.routing, s.budget]) for s in settings]

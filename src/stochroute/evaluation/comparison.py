@@ -1,10 +1,13 @@
 """Who lies above whom at equal quality, with intervals from resampling the prompts, the same ones for everybody."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from typing import cast
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 from stochroute.evaluation.arms import Setting
 from stochroute.evaluation.front import Front, common_range, difference, front_of, mean_over
@@ -63,17 +66,18 @@ def resampled(statistic: Statistic, prompts: int, seed: int) -> tuple[np.ndarray
         found = np.array([statistic(row) for row in rows])  # (resamples, values)
         return found.T.reshape(len(value), *np.moveaxis(indices, axis, -1).shape[:-1])
 
-    found = bootstrap(
-        (everyone,),
-        many,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
+    with warnings.catch_warnings():
+        # a front may be missing in a resample that holds none of the prompts where it exists; such are left out below
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        found = bootstrap(
+            (everyone,),
+            many,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        )
     drawn = np.asarray(found.bootstrap_distribution)
-    # a front may be missing in a resample that holds none of the prompts where it exists
     tail = (1 - CONFIDENCE) / 2
     with np.errstate(invalid="ignore"):
         low, high = np.nanquantile(
@@ -189,11 +193,11 @@ def _members(settings: Sequence[Setting]) -> dict[str, list[int]]:
 
 
 def _fronts(members: dict[str, list[int]], quality: np.ndarray, diversity: np.ndarray) -> dict[str, Front | None]:
-    q, d = _means(quality), _means(diversity)
+    q, d = (cast(list[float], _means(values).tolist()) for values in (quality, diversity))
     found: dict[str, Front | None] = {}
     for name, rows in members.items():
-        known = np.isfinite(q[rows]) & np.isfinite(d[rows])
-        found[name] = front_of(q[rows], d[rows]) if known.any() else None
+        known = any(isfinite(q[row]) and isfinite(d[row]) for row in rows)
+        found[name] = front_of([q[row] for row in rows], [d[row] for row in rows]) if known else None
     return found
 
 
@@ -202,7 +206,7 @@ def _difference(first: Front | None, second: Front | None) -> float:
 
 
 def _height(front: Front | None, quality: float) -> float:
-    return np.nan if front is None or quality > front.quality[-1] else float(front.at(quality))
+    return np.nan if front is None or quality > front.quality[-1] else front.at(quality)
 
 
 def _means(values: np.ndarray) -> np.ndarray:

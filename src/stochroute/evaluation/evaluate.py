@@ -1,7 +1,7 @@
 """One evaluation from beginning to end: strengths, texts, scores, figures, report; every stage can be gone on with."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -103,6 +103,7 @@ class Evaluation:
             "reward": None if reward is None else reward.name,
             "prompts": list(self.inputs.prompts),
             "references": None if self.inputs.references is None else list(self.inputs.references),
+            "corpus": len(self.inputs.corpus),
             "settings": [s.to_dict() for arm in self.arms for s in arm.settings],
         }
 
@@ -120,20 +121,20 @@ def evaluate(evaluation: Evaluation, run: Run, command: str, progress: Progress)
     loaded, judges = evaluation.loaded, evaluation.judges
     tokens = _tokens(evaluation)
     sampler = Sampler(loaded, tokens, evaluation.samples, evaluation.new_tokens, evaluation.seed, evaluation.batch)
-    references = _references(evaluation, tokens)
-    arms = _with_strengths(evaluation, run, sampler, references, progress)
+    arms = _with_strengths(evaluation, run, sampler, progress)
     settings = [s for arm in arms for s in arm.settings]
     total = len(settings) * len(tokens) * evaluation.samples
     sampler.write_missing(run, settings, progress.stage("texts", total))
     samples = run.samples()
     scorer = Scorer(evaluation.inputs.prompts, judges.judge, judges.checker, judges.reward)
     scores = score_missing(run, samples, scorer, progress.stage("scores", total))
-    thresholds, standard = _thresholds(samples, scores, scorer, references)
+    real = _cut(evaluation, evaluation.inputs.corpus)
+    thresholds, standard = _thresholds(samples, scores, evaluation, real)
     assessment = Assessment(arms, evaluation.inputs.prompts, samples, scores, thresholds, evaluation.seed)
     step = progress.stage("measures", len(settings) * len(tokens))
     found = assess(assessment, judges.embedder, judges.same_above, judges.entailment, lambda: step(1))
     if judges.mauve:
-        _add_mauve(found, samples, references, evaluation, progress)
+        _add_mauve(found, samples, real, evaluation, progress)
     result = {
         "command": command,
         "stochroute": __version__,
@@ -173,17 +174,14 @@ def _tokens(evaluation: Evaluation) -> list[list[int]]:
     return tokens
 
 
-def _with_strengths(
-    evaluation: Evaluation, run: Run, sampler: Sampler, references: list[str] | None, progress: Progress
-) -> list[Arm]:
+def _with_strengths(evaluation: Evaluation, run: Run, sampler: Sampler, progress: Progress) -> list[Arm]:
     """The arms with the strengths of their budgets, from the run where it knows them."""
     asked = [s for arm in evaluation.arms for s in arm.settings]
     found = run.with_strengths(asked)
     if found is None:
         budgets = {(s.routing, s.budget) for s in asked if s.budget is not None}
         # noise is measured where it will stand: on what follows the prompts
-        follows = (references or sampler.plain_texts(PLAIN)) if budgets else []
-        texts = [prompt + rest for prompt, rest in zip(evaluation.inputs.prompts, follows, strict=bool(budgets))]
+        texts = _what_follows(evaluation, sampler) if budgets else []
         step = progress.stage("strengths", len(budgets))
         model, tokenizer = evaluation.loaded.model, evaluation.loaded.tokenizer
         found = find_strengths(model, tokenizer, asked, texts, lambda: step(1))
@@ -192,29 +190,38 @@ def _with_strengths(
     return [replace(arm, settings=tuple(named[s.name] for s in arm.settings)) for arm in evaluation.arms]
 
 
-def _references(evaluation: Evaluation, tokens: list[list[int]]) -> list[str] | None:
-    """What really follows each prompt, as long as a text may be."""
-    references = evaluation.inputs.references
+def _what_follows(evaluation: Evaluation, sampler: Sampler) -> list[str]:
+    """Every prompt with its reference, or with a text of plain sampling where there is none."""
+    prompts, references = evaluation.inputs.prompts, evaluation.inputs.references
     if references is None:
-        return None
+        follows: Iterable[str] = sampler.plain_texts(PLAIN)
+    else:
+        follows = _cut(evaluation, zip(prompts, references, strict=True))
+    return [prompt + rest for prompt, rest in zip(prompts, follows, strict=True)]
+
+
+def _cut(evaluation: Evaluation, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """What follows each beginning in a real text, as long as a text may be."""
     tokenizer = evaluation.loaded.tokenizer
-    cut: list[str] = []
-    for prompt, rest, ids in zip(evaluation.inputs.prompts, references, tokens, strict=True):
-        whole = tokenizer(prompt + rest)["input_ids"][: len(ids) + evaluation.new_tokens]
-        text = tokenizer.decode(whole, skip_special_tokens=True)
-        cut.append(text[len(prompt) :] if text.startswith(prompt) else rest)
-    return cut
+    found: list[str] = []
+    for prompt, rest in pairs:
+        length = len(tokenizer(prompt)["input_ids"]) + evaluation.new_tokens
+        text = tokenizer.decode(tokenizer(prompt + rest)["input_ids"][:length], skip_special_tokens=True)
+        found.append(text[len(prompt) :] if text.startswith(prompt) else rest)
+    return found
 
 
 def _thresholds(
-    samples: Sequence[Sample], scores: Sequence[Score], scorer: Scorer, references: list[str] | None
+    samples: Sequence[Sample], scores: Sequence[Score], evaluation: Evaluation, real: list[str]
 ) -> tuple[Thresholds, dict[str, float | None]]:
     """When a text is coherent, and what the judge thinks of the texts that say so."""
-    if references is not None:
-        standard, source = scorer.score(range(len(references)), references), "the references"
+    if real:
+        beginnings = [prompt for prompt, _ in evaluation.inputs.corpus]
+        standard = Scorer(beginnings, evaluation.judges.judge, None, None).score(range(len(real)), real)
+        source = f"{len(real)} real texts"
     else:
         standard = [score for sample, score in zip(samples, scores, strict=True) if sample.setting == STANDARD]
-        source = f"the texts of {STANDARD}, the model's own distribution"
+        source = f"the texts of {STANDARD}"
         if not standard:
             standard, source = list(scores), "all texts"
     nats = [s.nats for s in standard if s.nats is not None]
@@ -225,21 +232,18 @@ def _thresholds(
 def _add_mauve(
     found: dict[str, Any],
     samples: Sequence[Sample],
-    references: list[str] | None,
+    real: list[str],
     evaluation: Evaluation,
     progress: Progress,
 ) -> None:
     judge = evaluation.judges.judge
-    if references is None or judge is None:
-        raise ValueError(
-            "MAUVE compares with references on a judge's hidden states: give texts that hold them, and a judge"
-        )
+    assert judge is not None, "whoever asks for MAUVE has given a judge"
     step = progress.stage("MAUVE", len(found["settings"]))
-    real = judge.features([t for t in references if t])
+    features = judge.features([text for text in real if text])
     for entry in found["settings"]:
         name = f"{entry['arm']}: {entry['label']}"
         texts = [s.text for s in samples if s.setting == name and s.text]
-        entry["mauve"] = mauve(judge.features(texts), real, evaluation.seed % (1 << 31)) if texts else None
+        entry["mauve"] = mauve(judge.features(texts), features, evaluation.seed % (1 << 31)) if texts else None
         step(1)
 
 

@@ -11,63 +11,74 @@ points up to the smaller of their greatest qualities. The difference at equal qu
 f_A(q) − f_B(q); where the range is empty, it is taken at its upper end alone.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from math import isfinite
 
 
 @dataclass(frozen=True)
 class Front:
-    """A concave, falling function of quality.
+    """A concave, falling function of quality. Plain floats: a handful of corners, made thousands of times.
 
     Attributes:
-        quality: float64 (corners,), rising: from the most diverse point to the best one.
-        diversity: float64 (corners,), falling.
+        quality: of the corners, rising: from the most diverse point to the best one.
+        diversity: of the corners, falling.
     """
 
-    quality: np.ndarray
-    diversity: np.ndarray
+    quality: tuple[float, ...]
+    diversity: tuple[float, ...]
 
-    def at(self, quality: np.ndarray | float) -> np.ndarray:
+    def at(self, quality: float) -> float:
         """f(q): the first corner's diversity below it. Meaningless above the last corner, which nothing reaches."""
-        return np.asarray(np.interp(quality, self.quality, self.diversity))
+        right = bisect_right(self.quality, quality)
+        if right == 0:
+            return self.diversity[0]
+        if right == len(self.quality):
+            return self.diversity[-1]
+        low, high = self.quality[right - 1], self.quality[right]
+        share = (quality - low) / (high - low)
+        return (1 - share) * self.diversity[right - 1] + share * self.diversity[right]
 
 
-def front_of(quality: np.ndarray, diversity: np.ndarray) -> Front:
-    """The front of settings with these means, float64 (settings,); higher is better on both axes.
+def front_of(quality: Sequence[float], diversity: Sequence[float]) -> Front:
+    """The front of settings with these means; higher is better on both axes; NaN where a setting has no value.
 
     Raises:
         ValueError: no setting has both values.
     """
-    known = np.isfinite(quality) & np.isfinite(diversity)
-    if not known.any():
+    known = [(q, d) for q, d in zip(quality, diversity, strict=True) if isfinite(q) and isfinite(d)]
+    if not known:
         raise ValueError("no setting has a value on both axes")
-    order = np.lexsort((-diversity[known], -quality[known]))  # the best first; among equals the more diverse
     corners: list[tuple[float, float]] = []
-    for q, d in zip(quality[known][order].tolist(), diversity[known][order].tolist(), strict=True):
+    for q, d in sorted(known, reverse=True):  # the best first; among equals the more diverse
         if corners and d <= corners[-1][1]:
             continue  # no better than one of greater quality
         while len(corners) > 1 and not _turns(corners[-2], corners[-1], (q, d)):
             corners.pop()
         corners.append((q, d))
     corners.reverse()
-    return Front(np.array([q for q, _ in corners]), np.array([d for _, d in corners]))
+    return Front(tuple(q for q, _ in corners), tuple(d for _, d in corners))
 
 
 def common_range(first: Front, second: Front) -> tuple[float, float]:
     """The qualities at which both have something to choose; a single one, twice, where there are none."""
-    high = min(float(first.quality[-1]), float(second.quality[-1]))
-    low = max(float(first.quality[0]), float(second.quality[0]))
+    high = min(first.quality[-1], second.quality[-1])
+    low = max(first.quality[0], second.quality[0])
     return min(low, high), high
 
 
 def mean_over(front: Front, low: float, high: float) -> float:
     """The mean of f over [low, high], exactly: f is made of straight pieces."""
     if high <= low:
-        return float(front.at(high))
-    inside = front.quality[(front.quality > low) & (front.quality < high)]
-    grid = np.concatenate([[low], inside, [high]])
-    return float(np.trapezoid(front.at(grid), grid) / (high - low))
+        return front.at(high)
+    area, x, y = 0.0, low, front.at(low)
+    for corner, height in zip(front.quality, front.diversity, strict=True):
+        if low < corner < high:
+            area += (corner - x) * (y + height) / 2
+            x, y = corner, height
+    area += (high - x) * (y + front.at(high)) / 2
+    return area / (high - low)
 
 
 def difference(first: Front, second: Front) -> float:

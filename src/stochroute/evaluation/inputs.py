@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+_CORPUS = 512  # texts that set the standard, at most
 _SEPARATOR = "<|endoftext|>"
 _STORY_SEED = 20261126  # of the story world's texts; the embedded model was trained on others
 _FIRST_SENTENCE = re.compile(r"^.*?[.!?](?=\s)", re.DOTALL)
@@ -20,16 +21,22 @@ class Inputs:
         prompts: in order.
         references: what follows each prompt in a real text; None where that is not known.
         answers: the right answer to each prompt, likewise.
+        corpus: (beginning, what follows) of many real texts, those of the prompts among them; () where there are none.
+            They say what real texts look like to the judge, and MAUVE compares with them.
     """
 
     prompts: tuple[str, ...]
     references: tuple[str, ...] | None = None
     answers: tuple[str, ...] | None = None
+    corpus: tuple[tuple[str, str], ...] = ()
 
     def first(self, count: int) -> "Inputs":
-        """The first `count` prompts."""
-        cut = {name: None if value is None else value[:count] for name, value in vars(self).items()}
-        return replace(self, **cut)
+        """The first `count` prompts; all of the corpus."""
+
+        def cut(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return None if values is None else values[:count]
+
+        return replace(self, prompts=self.prompts[:count], references=cut(self.references), answers=cut(self.answers))
 
 
 def read_texts(file: Path, prompt_words: int, count: int) -> Inputs:
@@ -54,7 +61,8 @@ def read_texts(file: Path, prompt_words: int, count: int) -> Inputs:
     if not cut:
         raise ValueError(f"{file} holds no text of more than {prompt_words} words: ask for fewer, or name another file")
     chosen = cut[:: max(1, len(cut) // count)][:count]
-    return Inputs(tuple(prompt for prompt, _ in chosen), tuple(rest for _, rest in chosen))
+    prompts, references = zip(*chosen, strict=True)
+    return Inputs(prompts, references, corpus=tuple(cut[:: -(-len(cut) // _CORPUS)]))
 
 
 def read_prompt_file(file: Path) -> Inputs:
@@ -75,7 +83,9 @@ def read_prompt_file(file: Path) -> Inputs:
     rows = [row for _, row in _json_lines(data, file)]
     key = "prompt" if "prompt" in rows[0] else "question"
     prompts = tuple(_field(row, key, file, number) for number, row in _json_lines(data, file))
-    return Inputs(prompts, _all_or_none(rows, "reference", file), _all_or_none(rows, "answer", file))
+    references = _all_or_none(rows, "reference", file)
+    corpus = () if references is None else tuple(zip(prompts, references, strict=True))
+    return Inputs(prompts, references, _all_or_none(rows, "answer", file), corpus)
 
 
 def story_inputs(count: int) -> Inputs:
