@@ -72,13 +72,14 @@ def assess(
     }
     levels = kinds_at_levels(settings, _upwards(tables, quality), _upwards(tables, diversity), seed)
     samplers = [arm.name for arm in assessment.arms if arm.family == "sampler"]
+    coherent = sum(t.coherent for group in texts.values() for t in group)
     intervals = {m.name: mean_intervals(tables.values[m.name], seed) for m in tables.measures}
     return {
         "headline": {"quality": quality.name, "diversity": diversity.name},
-        "verdict": verdict.verdict(comparisons[diversity.name], diversity, samplers),
+        "verdict": verdict.verdict(comparisons[diversity.name] if coherent else [], diversity, samplers),
         "kinds": verdict.kinds(levels),
         "levels": [asdict(level) for level in levels],
-        "coherent_texts": sum(t.coherent for group in texts.values() for t in group),
+        "coherent_texts": coherent,
         "thresholds": asdict(assessment.thresholds),
         "measures": [asdict(m) for m in tables.measures],
         "arms": [{"name": arm.name, "family": arm.family, "about": arm.about} for arm in assessment.arms],

@@ -33,6 +33,9 @@ def find_strengths(
         try:
             routed.calibrate(texts, budget=budget, tokenizer=tokenizer, pairs=PAIRS)
             known[routing, budget] = nearest[routing] = routed.config
+        except ValueError as error:
+            arm = next(s.arm for s in settings if s.routing == routing)
+            raise ValueError(f"{arm}: {error}") from error
         finally:
             routed.detach()
         done()

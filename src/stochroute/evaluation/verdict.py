@@ -16,7 +16,7 @@ def verdict(comparisons: Sequence[Comparison], measure: Measure, samplers: Seque
     """
     headline = next((c for c in comparisons if (c.first, c.second) == (PATHS, SAMPLERS)), None)
     if headline is None:
-        return "No verdict: no coherent text of a path arm and of a sampler to compare."
+        return "No verdict: there is no path arm, or no sampler, or not one text of any arm is coherent."
     found, unit = headline.difference, measure.label
     amount = f"{_signed(found.value)}{_share(found.value, headline.over)}{_bounds(found)} in {unit}"
     if found.low is None or found.high is None:
