@@ -339,7 +339,7 @@ def _from_pretrained(option: str, name: str, kind: Any) -> tuple[Any, Any]:
 
 
 def _command() -> str:
-    return shlex.join(["stochroute", *sys.argv[1:]])
+    return shlex.join(["stochroute", *(part for part in sys.argv[1:] if part != "--resume")])
 
 
 def _show(result: dict[str, Any], report: Path) -> None:
