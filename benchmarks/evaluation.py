@@ -29,8 +29,7 @@ TEXTS = SHARED / "data" / "tinystories_valid_256k.txt"
 RUNS: dict[str, list[str]] = {
     "stories3M": [
         *["--model", str(SHARED / "models" / "stories3M"), "--judge", str(SHARED / "models" / "stories260K")],
-        *["--texts", str(TEXTS), "--prompt-count", "24", "--samples", "12", "--max-new-tokens", "48"],
-        *["--batch", "288", "--mauve"],
+        *["--texts", str(TEXTS), "--prompt-count", "16", "--samples", "10", "--max-new-tokens", "40"],
     ],
     "story_world": ["--prompt-count", "16", "--samples", "8", "--max-new-tokens", "96"],
 }
@@ -51,9 +50,11 @@ def evaluate(name: str) -> dict[str, Any]:
 def summary(found: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a run: the verdict and all that it rests on, without texts."""
     quality, diversity = found["headline"]["quality"], found["headline"]["diversity"]
-    kept = ("command", "fingerprint", "samples_each", "max_new_tokens", "seed", "judge", "checker", "embedder", "engine",
-            "dtype", "headline", "verdict", "kinds", "levels", "thresholds", "standard", "coherent_texts", "costs",
-            "arms", "measures")  # fmt: skip
+    kept = (
+        *("command", "fingerprint", "samples_each", "max_new_tokens", "seed", "judge", "checker", "embedder", "engine"),
+        *("dtype", "headline", "verdict", "kinds", "levels", "thresholds", "standard", "coherent_texts", "costs"),
+        *("arms", "measures"),
+    )
     compared = found["comparisons"].items()
     families = {name: rows[0] for name, rows in compared if rows and rows[0]["first"] == "all paths"}
     measured = dict.fromkeys((quality, diversity, "coherent", "repetition"))

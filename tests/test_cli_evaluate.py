@@ -12,6 +12,7 @@ from evaluation_runs import models
 from stochroute.cli import run
 from stochroute.evaluation import evaluate as evaluation
 from stochroute.evaluation.report import render
+from stochroute.routed import RoutedModel
 
 TEXTS = "cut off<|endoftext|>the cat sat on the mat and slept<|endoftext|>a dog ran far away from here<|endoftext|>cut"
 
@@ -136,6 +137,27 @@ def test_a_text_that_looks_like_markup_stays_a_text(finished: Path):
     assert json.loads(found.data)["samples"]["arms"][0]["texts"][0][0]["text"] == nasty
 
 
+def test_strengths_found_before_an_interruption_are_not_looked_for_again(
+    finished: Path, folders: tuple[str, str], texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "run"
+    output.mkdir()
+    record = json.loads((finished / "run.json").read_text())
+    first = dict(list(record["strengths"].items())[:3])
+    (output / "run.json").write_text(json.dumps({**record, "strengths": first}))
+    asked: list[float] = []
+    calibrate = RoutedModel.calibrate
+
+    def counted(routed: RoutedModel, *arguments: Any, budget: float, **more: Any) -> Any:
+        asked.append(budget)
+        return calibrate(routed, *arguments, budget=budget, **more)
+
+    monkeypatch.setattr(RoutedModel, "calibrate", counted)
+    assert run(arguments(folders, texts, output, "--mauve", "--resume")) == 0
+    assert asked == [8e-4, 1.6e-3]
+    assert figures(output) == figures(finished)
+
+
 def test_json_prints_the_figures(
     finished: Path, folders: tuple[str, str], texts: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -205,7 +227,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_half_done(
     error = capsys.readouterr().err
     assert complaint in error
     assert "Traceback" not in error
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not list((tmp_path / "run").glob("*.jsonl"))
 
 
 def test_prompts_must_be_there_and_hold_two_tokens(

@@ -177,15 +177,10 @@ def _tokens(evaluation: Evaluation) -> list[list[int]]:
 def _with_strengths(evaluation: Evaluation, run: Run, sampler: Sampler, progress: Progress) -> list[Arm]:
     """The arms with the strengths of their budgets, from the run where it knows them."""
     asked = [s for arm in evaluation.arms for s in arm.settings]
-    found = run.with_strengths(asked)
-    if found is None:
-        budgets = {(s.routing, s.budget) for s in asked if s.budget is not None}
-        # noise is measured where it will stand: on what follows the prompts
-        texts = _what_follows(evaluation, sampler) if budgets else []
-        step = progress.stage("strengths", len(budgets))
-        model, tokenizer = evaluation.loaded.model, evaluation.loaded.tokenizer
-        found = find_strengths(model, tokenizer, asked, texts, lambda: step(1))
-        run.keep_strengths(found)
+    step = progress.stage("strengths", len({(s.routing, s.budget) for s in asked if s.budget is not None}))
+    model, tokenizer = evaluation.loaded.model, evaluation.loaded.tokenizer
+    # noise is measured where it will stand: on what follows the prompts
+    found = find_strengths(model, tokenizer, asked, lambda: _what_follows(evaluation, sampler), run, step)
     named = {s.name: s for s in found}
     return [replace(arm, settings=tuple(named[s.name] for s in arm.settings)) for arm in evaluation.arms]
 

@@ -11,12 +11,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stochroute.config import RoutingConfig
-from stochroute.evaluation.arms import Setting
 
 PLAN_FILE, SAMPLE_FILE, SCORE_FILE = "run.json", "samples.jsonl", "scores.jsonl"
 RESULT_FILE, REPORT_FILE = "evaluation.json", "report.html"
@@ -62,7 +61,7 @@ class Run:
         """
         self.folder = folder
         self.plan = plan
-        self.strengths: dict[str, dict[str, Any]] = {}
+        self.strengths: dict[str, RoutingConfig] = {}
         folder.mkdir(parents=True, exist_ok=True)
         there = sorted(name for name in (PLAN_FILE, SAMPLE_FILE, SCORE_FILE) if (folder / name).exists())
         if not there:
@@ -75,8 +74,9 @@ class Run:
             raise ValueError(f"{folder} holds a run already: go on with it by --resume, or choose another folder")
         try:
             record = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
-            before, self.strengths = dict(record["plan"]), dict(record["strengths"])
-        except (ValueError, KeyError, TypeError) as error:
+            before = dict(record["plan"])
+            self.strengths = {name: RoutingConfig.from_dict(found) for name, found in record["strengths"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder / PLAN_FILE} is corrupt ({error!r}): choose another folder") from error
         differing = [key for key in {**before, **plan} if before.get(key) != plan.get(key)]
         if differing:
@@ -85,19 +85,11 @@ class Run:
                 f"give its options again, or choose another folder"
             )
 
-    def keep_strengths(self, settings: list[Setting]) -> None:
-        """Writes the plan with the routing of every setting that has a budget."""
-        self.strengths = {s.name: s.routing.to_dict() for s in settings if s.budget is not None}
-        self.write(PLAN_FILE, json.dumps({"plan": self.plan, "strengths": self.strengths}, indent=1) + "\n")
-
-    def with_strengths(self, settings: list[Setting]) -> list[Setting] | None:
-        """The settings with the strengths found earlier; None when they have not been."""
-        if not (self.folder / PLAN_FILE).exists():
-            return None
-        return [
-            s if s.budget is None else replace(s, routing=RoutingConfig.from_dict(self.strengths[s.name]))
-            for s in settings
-        ]
+    def keep_strengths(self, strengths: dict[str, RoutingConfig]) -> None:
+        """Adds setting -> routing to the strengths found, and writes the plan with all of them."""
+        self.strengths |= strengths
+        known = {name: routing.to_dict() for name, routing in self.strengths.items()}
+        self.write(PLAN_FILE, json.dumps({"plan": self.plan, "strengths": known}, indent=1) + "\n")
 
     def samples(self) -> list[Sample]:
         """All whole lines of samples.
