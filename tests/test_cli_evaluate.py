@@ -12,6 +12,7 @@ from evaluation_runs import models
 from stochroute.cli import run
 from stochroute.evaluation import evaluate as evaluation
 from stochroute.evaluation.report import render
+from stochroute.evaluation.sampling import Sampler
 from stochroute.routed import RoutedModel
 
 TEXTS = "cut off<|endoftext|>the cat sat on the mat and slept<|endoftext|>a dog ran far away from here<|endoftext|>cut"
@@ -155,6 +156,30 @@ def test_strengths_found_before_an_interruption_are_not_looked_for_again(
     monkeypatch.setattr(RoutedModel, "calibrate", counted)
     assert run(arguments(folders, texts, output, "--mauve", "--resume")) == 0
     assert asked == [8e-4, 1.6e-3]
+    assert figures(output) == figures(finished)
+
+
+def test_ctrl_c_says_how_to_go_on_and_loses_nothing(
+    finished: Path,
+    folders: tuple[str, str],
+    texts: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    output, write = tmp_path / "run", Sampler._write
+    with pytest.MonkeyPatch.context() as patch:
+        calls = iter(range(4))
+
+        def interrupted(*given: Any) -> Any:
+            if next(calls) == 3:
+                raise KeyboardInterrupt
+            return write(*given)
+
+        patch.setattr(Sampler, "_write", interrupted)
+        assert run(arguments(folders, texts, output, "--mauve")) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert len((output / "samples.jsonl").read_bytes().splitlines()) == 3 * 2 * 3
+    assert run(arguments(folders, texts, output, "--mauve", "--resume")) == 0
     assert figures(output) == figures(finished)
 
 

@@ -9,7 +9,6 @@ FOLDER/report.html     the report
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,6 +61,7 @@ class Run:
         self.folder = folder
         self.plan = plan
         self.strengths: dict[str, RoutingConfig] = {}
+        self._trimmed: set[str] = set()  # files without half a line at their end
         folder.mkdir(parents=True, exist_ok=True)
         there = sorted(name for name in (PLAN_FILE, SAMPLE_FILE, SCORE_FILE) if (folder / name).exists())
         if not there:
@@ -113,22 +113,21 @@ class Run:
         path = self.folder / name
         lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
         with path.open("ab+") as file:
-            file.seek(0)
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
+            if name not in self._trimmed:
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+                self._trimmed.add(name)
             file.write(lines.encode())
             file.flush()
 
     def write(self, name: str, text: str) -> Path:
         """Writes a whole file, or leaves the old one."""
-        path = self.folder / name
-        handle, staging = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
+        path, staging = self.folder / name, self.folder / f".{name}.part"
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            staging.write_text(text, encoding="utf-8")
             os.replace(staging, path)
         except BaseException:
-            Path(staging).unlink(missing_ok=True)
+            staging.unlink(missing_ok=True)
             raise
         return path
 
