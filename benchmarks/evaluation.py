@@ -30,6 +30,7 @@ RUNS: dict[str, list[str]] = {
     "stories3M": [
         *["--model", str(SHARED / "models" / "stories3M"), "--judge", str(SHARED / "models" / "stories260K")],
         *["--texts", str(TEXTS), "--prompt-count", "16", "--samples", "10", "--max-new-tokens", "40"],
+        "--mauve",
     ],
     "story_world": ["--prompt-count", "16", "--samples", "8", "--max-new-tokens", "96"],
 }
@@ -39,8 +40,10 @@ JUDGED_TEXTS, JUDGED_CHARACTERS = 60, 200
 
 
 def evaluate(name: str) -> dict[str, Any]:
-    """The figures of a run, done or gone on with."""
+    """The figures of a run: read where it is finished (delete its folder to do it again), else done or gone on with."""
     output = Path("runs") / name
+    if (ROOT / output / "evaluation.json").exists():
+        return json.loads((ROOT / output / "evaluation.json").read_text(encoding="utf-8"))
     resume = ["--resume"] if (ROOT / output / "run.json").exists() else []
     command = [sys.executable, "-c", "from stochroute.cli import main; main()", "evaluate"]
     subprocess.run([*command, *RUNS[name], "--output", str(output), *resume], cwd=ROOT, check=True)
@@ -94,9 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", choices=[*RUNS, []], help="default: all")
     names = parser.parse_args().runs or list(RUNS)
+    found = {name: summary(evaluate(name)) for name in names}
     path = RESULTS / "evaluation.json"
-    result: dict[str, Any] = json.loads(path.read_text()).get("runs", {}) if path.exists() else {}
-    result |= {name: summary(evaluate(name)) for name in names}
+    earlier: dict[str, Any] = json.loads(path.read_text()).get("runs", {}) if path.exists() else {}
+    result = {name: {**earlier, **found}[name] for name in RUNS if name in earlier or name in found}
     print("written:", save("evaluation", {"judges": judges() if TEXTS.exists() else None, "runs": result}))
 
 

@@ -12,7 +12,7 @@ from stochroute.evaluation.run import SCORE_FILE, Run, Sample
 from stochroute.evaluation.words import ngrams, words
 
 REPEATED = 4  # words of a run that counts as repeated
-COHERENT_SHARE = 0.95  # of the texts that set the thresholds, which pass each of them
+COHERENT_SHARE = 0.99  # of the texts that set the thresholds, which pass each of them
 _BLOCK = 512  # texts scored between two writes
 
 
