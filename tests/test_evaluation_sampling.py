@@ -175,7 +175,10 @@ def inputs(generator: LoadedModel) -> dict[str, torch.Tensor]:
 
 
 def test_diverse_groups_choose_one_after_the_other():
-    log_p = torch.randn(6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    drawn = torch.Generator().manual_seed(0)
+    of_prompts = torch.randn(2, 9, dtype=torch.float64, generator=drawn).repeat_interleave(3, 0)
+    # groups of a prompt want nearly the same, so that the penalty decides
+    log_p = (of_prompts + 0.1 * torch.randn(6, 9, dtype=torch.float64, generator=drawn)).log_softmax(-1)
     for penalty in (0.0, 0.4, 3.0):
         chosen = DiverseGroups(3, penalty)(torch.zeros(6, 1, dtype=torch.long), log_p).argmax(-1).tolist()
         for prompt in range(2):
