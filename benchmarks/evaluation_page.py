@@ -35,7 +35,7 @@ def section(name: str, run: dict[str, Any], result: dict[str, Any]) -> str:
     measures = [
         ["all paths over all samplers, in", "difference at equal quality", "samplers there"],
         ["---"] * 3,
-        *[[labels[m], signed(c["difference"]), f"{c['over']:.2f}"] for m, c in run["paths_over_samplers"].items()],
+        *[[labels[m], signed(c["difference"]), f"{abs(c['over']):.2f}"] for m, c in run["paths_over_samplers"].items()],
     ]
     arms = [
         ["", *samplers],
