@@ -39,6 +39,8 @@ def kinds(levels: Sequence[Level]) -> list[str]:
             certain = "the only arm there"
         elif lead.low is not None and lead.low > 0:
             certain = f"ahead of the next by {_signed(lead.value)}{_bounds(lead)}"
+        elif lead.value == 0:
+            certain = "level with the next"
         else:
             certain = f"but its lead over the next, {_signed(lead.value)}{_bounds(lead)}, is not certain"
         found.append(f"{level.name.capitalize()}: {level.best}, {certain}.")
