@@ -14,6 +14,7 @@ from stochroute import __version__
 from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
+from stochroute.cli.evaluate import evaluate as evaluate_verb
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
 from stochroute.cli.robustness import robustness as robustness_verb
@@ -37,6 +38,7 @@ _ALL_ARGUMENTS: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_opti
 app.command("lm-eval", context_settings=_ALL_ARGUMENTS)(lm_eval_verb)
 app.command("transmission")(transmission_verb)
 app.command("uncertainty")(uncertainty_verb)
+app.command("evaluate")(evaluate_verb)
 app.add_typer(bench_verbs, name="bench")
 
 

@@ -1,0 +1,1 @@
+"""Quality against diversity: paths against every tuned sampler, and what one report says about it."""

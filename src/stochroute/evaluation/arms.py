@@ -1,0 +1,205 @@
+"""What is compared: arms, each a way to have a model write different texts, swept over the same number of settings."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from stochroute.config import Attention, Experts, RoutingConfig, Structural
+
+Family = Literal["paths", "sampler", "search", "dropout"]
+
+SETTINGS = 5  # of every arm, so that nobody is tuned more than another
+BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.4)  # nats per noised position
+NO_NOISE = RoutingConfig(structural=None)
+
+_TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen; None leaves a thing out, and nothing that is left out happens all the same.
+
+    Attributes:
+        temperature, top_p, top_k, min_p, typical_p: any of them turns sampling on, drawn from the path; a sampler is
+            always told all of them, because transformers would add a top-k of 50 by itself.
+        beams: width of a beam search that keeps the samples' number of texts.
+        diversity_penalty: λ of a diverse beam search with one beam a group (Vijayakumar et al. 2018, arXiv 1610.02424).
+        dropout: share of the feed-forward outputs dropped at every forward pass (Monte Carlo dropout).
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    beams: int | None = None
+    diversity_penalty: float | None = None
+    dropout: float | None = None
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn."""
+        return any(v is not None for v in (self.temperature, self.top_p, self.top_k, self.min_p, self.typical_p))
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `generate` for sampling or for greedy decoding, with every truncation stated."""
+        if not self.samples:
+            return {"do_sample": False}
+        return {
+            "do_sample": True,
+            "temperature": 1.0 if self.temperature is None else self.temperature,
+            "top_p": 1.0 if self.top_p is None else self.top_p,
+            "top_k": self.top_k or 0,
+            "min_p": self.min_p,
+            "typical_p": 1.0 if self.typical_p is None else self.typical_p,
+            "epsilon_cutoff": 0.0,
+            "eta_cutoff": 0.0,
+        }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of an arm's sweep.
+
+    Attributes:
+        arm: the arm's name.
+        family: what kind of arm it is.
+        label: what tells it from the arm's other settings.
+        decoding: how tokens are chosen.
+        routing: the noise; where there is a budget its strengths are still to be found.
+        budget: mean KL(routed ‖ clean) in nats per noised position; None without noise.
+    """
+
+    arm: str
+    family: Family
+    label: str
+    decoding: Decoding = Decoding()
+    routing: RoutingConfig = NO_NOISE
+    budget: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Unique among all settings."""
+        return f"{self.arm}: {self.label}"
+
+    @property
+    def replays(self) -> bool:
+        """Whether a text comes back from its path id: all do but those of searches and of dropout."""
+        return self.family in ("paths", "sampler")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, what is left out of the decoding left out here."""
+        decoding = {name: value for name, value in asdict(self.decoding).items() if value is not None}
+        routing = self.routing.to_dict()
+        return {"arm": self.arm, "family": self.family, "label": self.label, "decoding": decoding,
+                "routing": routing, "budget": self.budget}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to have different texts written.
+
+    Attributes:
+        name: unique among the arms.
+        family: "paths" (noise inside the model, with or without sampling), "sampler", "search" or "dropout".
+        about: what it does, in a line.
+        settings: the sweep.
+    """
+
+    name: str
+    family: Family
+    about: str
+    settings: tuple[Setting, ...] = field(repr=False)
+
+
+def all_arms(samples: int, budgets: Sequence[float] = BUDGETS, experts: bool = False) -> list[Arm]:
+    """Every arm, each with the same number of settings.
+
+    Args:
+        samples: texts a prompt; searches are at least as wide.
+        budgets: of the path arms, in nats per noised position.
+        experts: whether the model has experts to route.
+
+    Raises:
+        ValueError: not as many budgets as every other arm has settings.
+    """
+    if len(budgets) != SETTINGS or any(not b > 0 for b in budgets) or len(set(budgets)) != SETTINGS:
+        raise ValueError(f"budgets={list(budgets)}: give {SETTINGS} different positive numbers of nats, as many as "
+                         f"every other arm has settings")  # fmt: skip
+    return [*_samplers(), *_paths(tuple(sorted(budgets)), experts), *_others(samples)]
+
+
+def _samplers() -> list[Arm]:
+    sweeps: dict[str, tuple[str, list[tuple[str, Decoding]]]] = {
+        "temperature": ("softmax of the logits over T, nothing cut off",
+                        [(f"T {t}", Decoding(temperature=t)) for t in _TEMPERATURES]),
+        "top-p": ("the likeliest tokens that hold a share p, T 1",
+                  [(f"p {p}", Decoding(top_p=p)) for p in (0.5, 0.7, 0.8, 0.9, 0.95)]),
+        "top-k": ("the k likeliest tokens, T 1", [(f"k {k}", Decoding(top_k=k)) for k in (2, 4, 8, 16, 50)]),
+        "min-p": ("tokens above a share of the likeliest, T 1",
+                  [(f"min-p {p}", Decoding(min_p=p)) for p in (0.4, 0.2, 0.1, 0.05, 0.02)]),
+        "hot min-p": ("min-p 0.1 at T", [(f"T {t}", Decoding(temperature=t, min_p=0.1))
+                                          for t in (0.6, 0.8, 1.2, 1.6, 2.0)]),
+        "typical": ("locally typical tokens of a share τ, T 1",
+                    [(f"τ {p}", Decoding(typical_p=p)) for p in (0.3, 0.5, 0.7, 0.85, 0.95)]),
+    }  # fmt: skip
+    return [
+        Arm(name, "sampler", about, tuple(Setting(name, "sampler", label, decoding) for label, decoding in sweep))
+        for name, (about, sweep) in sweeps.items()
+    ]
+
+
+def _paths(budgets: tuple[float, ...], experts: bool) -> list[Arm]:
+    structural = Structural()
+    routings = {
+        "shared": ("one draw a path for all noised layers, greedy", RoutingConfig(structural=structural)),
+        "shared per token": (
+            "the same, drawn afresh at every token, greedy",
+            RoutingConfig(structural=replace(structural, hold=1)),
+        ),
+        "independent": (
+            "a draw a path and layer, greedy",
+            RoutingConfig(structural=replace(structural, form="independent")),
+        ),
+        "latent": (
+            "16 numbers a path, carried into all noised layers, greedy",
+            RoutingConfig(structural=replace(structural, form="latent")),
+        ),
+        "attention": (
+            "noise on the attention scores of all layers, greedy",
+            RoutingConfig(structural=None, attention=Attention()),
+        ),
+    }
+    if experts:
+        routings["experts"] = (
+            "noise on the choice of experts, greedy",
+            RoutingConfig(structural=None, experts=Experts()),
+        )
+    arms = [
+        Arm(name, "paths", about, tuple(Setting(name, "paths", f"{b} nats", routing=routing, budget=b)
+                                        for b in budgets))
+        for name, (about, routing) in routings.items()
+    ]  # fmt: skip
+    middle = budgets[SETTINGS // 2]
+    both = "shared + temperature"
+    swept = tuple(
+        Setting(both, "paths", f"T {t}", Decoding(temperature=t), RoutingConfig(structural=structural), middle)
+        for t in _TEMPERATURES
+    )
+    return [*arms, Arm(both, "paths", f"shared at {middle} nats, and temperature", swept)]
+
+
+def _others(samples: int) -> list[Arm]:
+    widths = [max(samples + step, round(samples * factor)) for step, factor in enumerate((1, 1.25, 1.5, 2, 3))]
+    sweeps: list[tuple[str, Family, str, list[tuple[str, Decoding]]]] = [
+        ("beam search", "search", f"the {samples} best beams",
+         [(f"width {w}", Decoding(beams=w)) for w in widths]),
+        ("diverse beam search", "search", "one beam a group, a penalty λ on tokens that earlier groups took",
+         [(f"λ {p}", Decoding(diversity_penalty=p)) for p in (0.1, 0.3, 0.6, 1.0, 2.0)]),
+        ("MC dropout", "dropout", "feed-forward outputs dropped at every step, greedy",
+         [(f"rate {r}", Decoding(dropout=r)) for r in (0.02, 0.05, 0.1, 0.2, 0.3)]),
+    ]  # fmt: skip
+    return [
+        Arm(name, family, about, tuple(Setting(name, family, label, decoding) for label, decoding in sweep))
+        for name, family, about, sweep in sweeps
+    ]
