@@ -9,7 +9,7 @@ import torch
 
 from stochroute.cli.errors import BadInput, one_line
 from stochroute.cli.models import LoadedModel, continuation, encode
-from stochroute.cli.request import Decoding, Request
+from stochroute.cli.request import Decoding, Noise, Request
 from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.paths import derive_paths
@@ -41,7 +41,7 @@ class Walks:
         self._tokens = encode(loaded, prompts, request.chat)
         self._decoding = request.decoding
         self._new_tokens = _new_tokens(request.decoding, loaded, max(map(len, self._tokens)))
-        self._routed = _routed(request, loaded)
+        self._routed = attach(loaded, request.routing, request.noise)
 
     @property
     def total(self) -> int:
@@ -106,12 +106,17 @@ class Walks:
         return rows
 
 
-def _routed(request: Request, loaded: LoadedModel) -> RoutedModel:
-    if request.routing is None:
+def attach(loaded: LoadedModel, routing: str | None, noise: Noise) -> RoutedModel:
+    """The model with the routing saved in a folder, or else with the one that the options describe.
+
+    Raises:
+        BadInput: it does not fit the model, or there is none in the folder.
+    """
+    if routing is None:
         with _about(f"--model {loaded.name}"):
-            return route(loaded.model, request.noise.config())
-    with _about(f"--routing {request.routing}"):
-        return RoutedModel.from_pretrained(loaded.model, request.routing)
+            return route(loaded.model, noise.config())
+    with _about(f"--routing {routing}"):
+        return RoutedModel.from_pretrained(loaded.model, routing)
 
 
 @contextmanager

@@ -1,0 +1,217 @@
+"""`stochroute serve`: an OpenAI-compatible server with paths, and a playground in the browser.
+
+stochroute serve --port 8000
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stochroute.cli.errors import BadInput, Interrupted, one_line
+from stochroute.cli.models import LoadedModel, check_model_name, load_model
+from stochroute.cli.request import DTYPES, Noise
+
+_NOISE, _NETWORK, _LIMITS = "Noise inside the model", "Network", "Limits"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+# The embedded model continues stories and knows no turns: what was said is the beginning of its story.
+_STORY_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+def serve(
+    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Id that clients name. Default: the folder's name, or: embedded.")
+    ] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Jinja chat template in place of the tokenizer's.")
+    ] = None,
+    routing: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=_NOISE)
+    ] = None,
+    strength: Annotated[
+        str | None, typer.Option(help="As in generate. A request may set its own.", rich_help_panel=_NOISE)
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
+    hold: Annotated[
+        str | None, typer.Option(help="As in generate. A request may set its own.", rich_help_panel=_NOISE)
+    ] = None,
+    form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
+    span: Annotated[
+        str | None, typer.Option(help="generated or all. A request may set its own.", rich_help_panel=_NOISE)
+    ] = None,
+    attention_strength: Annotated[
+        float | None, typer.Option(help="Noise on attention scores, in nats. Default: off.", rich_help_panel=_NOISE)
+    ] = None,
+    expert_strength: Annotated[
+        float | None,
+        typer.Option(help="Noise on the choice of experts, in nats. Default: off.", rich_help_panel=_NOISE),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.", rich_help_panel=_NETWORK)
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", rich_help_panel=_NETWORK)] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STOCHROUTE_API_KEY",
+            show_envvar=True,
+            help="Clients must send it. Better set in the environment: arguments are seen by all users.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A further Host header to answer to. Repeat for more. On loopback: its own names; elsewhere: any.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="A web origin that may call. Repeat for more. Default: none.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    max_rows: Annotated[
+        int | None,
+        typer.Option(help="Texts written at once. Default: what memory holds, at most 256.", rich_help_panel=_LIMITS),
+    ] = None,
+    max_waiting: Annotated[int, typer.Option(help="Texts that may wait; then 429.", rich_help_panel=_LIMITS)] = 1024,
+    max_choices: Annotated[int, typer.Option(help="Texts of one request.", rich_help_panel=_LIMITS)] = 128,
+    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.", rich_help_panel=_LIMITS)] = 600,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request's body.", rich_help_panel=_LIMITS)] = 1 << 20,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
+    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON object on stdout.")] = False,
+) -> None:
+    """Serve a model over the OpenAI API, with paths; a playground is at /.
+
+    Example: stochroute serve --port 8000
+
+    \b
+    curl localhost:8000/v1/completions -H 'content-type: application/json' \\
+        -d '{"model": "embedded", "prompt": "Once upon a time", "n": 4, "seed": 7, "max_tokens": 40}'
+    """
+    _check(host, port, api_key, log_level, dtype, max_rows, max_waiting, max_choices, timeout, max_body)
+    noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength)
+    if routing is not None and noise.given():
+        raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
+    if routing is not None and not Path(routing).is_dir():
+        raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
+    noise.config()
+    check_model_name(model)
+    template = None if chat_template is None else _read_template(chat_template)
+    try:
+        import uvicorn
+
+        from stochroute.serving.app import build_app
+        from stochroute.serving.engine import Engine, Limits, Served
+        from stochroute.serving.logs import log_as_json
+        from stochroute.serving.metrics import Metrics
+    except ImportError as error:
+        raise BadInput(f"serving needs more packages ({one_line(error)}): pip install 'stochroute[serve]'") from error
+    loaded = load_model(model, device, dtype)
+
+    # imported only now, since it brings in torch and transformers
+    from stochroute.cli.walks import attach
+
+    routed = attach(loaded, routing, noise)
+    if template is not None:
+        loaded.tokenizer.chat_template = template
+    elif loaded.embedded:
+        loaded.tokenizer.chat_template = _STORY_TEMPLATE
+    served = Served(name or _name(loaded), routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad)
+    limits = Limits(max_rows, max_waiting, max_choices, timeout, max_body)
+    engine = Engine(served, limits, Metrics())
+    hosts = [*_LOOPBACK, *(allowed_host or [])] if host in _LOOPBACK else allowed_host
+    app = build_app(engine, key=api_key, hosts=hosts, cors_origins=cors_origin)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        backlog=2048,
+    )
+    log_as_json(log_level)
+    _listen(uvicorn.Server(config), config, served.name, as_json, guarded=api_key is not None)
+
+
+def _listen(server: Any, config: Any, name: str, as_json: bool, guarded: bool) -> None:
+    try:
+        socket = config.bind_socket()
+    except SystemExit as error:  # uvicorn logs the reason and exits
+        raise BadInput(
+            f"--port {config.port}: cannot listen on {config.host}; choose another, or 0 for a free one"
+        ) from error
+    port = socket.getsockname()[1]
+    shown = f"[{config.host}]" if ":" in config.host else config.host
+    url = f"http://{shown}:{port}"
+    if as_json:
+        typer.echo(json.dumps({"url": url, "model": name}))
+        sys.stdout.flush()
+    else:
+        typer.echo(f"{name} is served at {url}/v1, with a playground at {url}/; Ctrl-C ends it", err=True)
+    if config.host not in _LOOPBACK and not guarded:
+        typer.echo("stochroute: warning: everybody who reaches this address may use it; set --api-key", err=True)
+    # a server that is told to end has done its work
+    try:
+        server.run(sockets=[socket])
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted: the server has ended") from error
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _check(
+    host: str,
+    port: int,
+    api_key: str | None,
+    log_level: str,
+    dtype: str,
+    max_rows: int | None,
+    max_waiting: int,
+    max_choices: int,
+    timeout: float,
+    max_body: int,
+) -> None:
+    if not 0 <= port < 1 << 16:
+        raise BadInput(f"--port {port}: give 0 … 65535")
+    if not host.strip():
+        raise BadInput(f"--host {host!r}: give an address, such as 127.0.0.1")
+    if api_key is not None and not api_key.strip():
+        raise BadInput("--api-key is empty: give a key, or leave it out for a server without one")
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise BadInput(f"--log-level {log_level}: choose debug, info, warning or error")
+    if dtype not in DTYPES:
+        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    sizes = {"--max-rows": max_rows or 1, "--max-choices": max_choices, "--max-body": max_body, "--timeout": timeout}
+    for option, value in sizes.items():
+        if not value > 0:
+            raise BadInput(f"{option} {value}: give a positive number")
+    if max_rows == 0:
+        raise BadInput("--max-rows 0: give a positive number")
+    if max_waiting < 0:
+        raise BadInput(f"--max-waiting {max_waiting}: give 0 or more")
+
+
+def _read_template(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--chat-template {file}: {one_line(error)}; name a readable Jinja file") from error
+
+
+def _name(loaded: LoadedModel) -> str:
+    return "embedded" if loaded.embedded else Path(loaded.name).name
