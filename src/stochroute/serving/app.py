@@ -109,8 +109,7 @@ def build_app(
 
     @app.get("/health", responses={503: _ERRORS[503]})
     async def health() -> protocol.Health:
-        if not engine.alive:
-            raise ApiError(503, "the model's thread has ended: restart the server", "engine_stopped")
+        engine.check_alive()
         return protocol.Health(status="ok")
 
     @app.get("/metrics", response_class=Response, responses={401: _ERRORS[401]})
@@ -228,7 +227,7 @@ def _named(error: RequestValidationError) -> ApiError:
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"{param} is no field here, or one without effect: leave it out", "unknown_field", param)
     # a field of several types fails once for each of them
-    wrong = dict.fromkeys(_in_lower_case(p["msg"]) for p in problems if _place(p)[:1] == place[:1])
+    wrong = dict.fromkeys(_words(p) for p in problems if _place(p)[:1] == place[:1])
     code = "missing_field" if first["type"] == "missing" else "invalid_value"
     return ApiError(400, f"{param}: {', or '.join(wrong)}", code, param)
 
@@ -237,7 +236,10 @@ def _place(problem: Any) -> list[str]:
     return [str(part) for part in problem["loc"][1:] if not _is_type_name(part)]
 
 
-def _in_lower_case(text: str) -> str:
+def _words(problem: Any) -> str:
+    if problem["type"] == "string_pattern_mismatch":
+        return "a path id is a text of exactly 16 hex digits, such as '00c0ffee00c0ffee'"
+    text: str = problem["msg"]
     return text[:1].lower() + text[1:]
 
 

@@ -68,6 +68,12 @@ class Limits:
 class Engine:
     """Takes work from an event loop and hands pieces of text back to it.
 
+    Attributes:
+        served, limits, metrics: as given.
+        scheduler: what runs in the thread.
+        unfinished: texts that were submitted and have not ended; counted in the loop.
+        reading_tokenizer: the tokenizer for requests, used in one thread at a time.
+
     Raises:
         ValueError: the model keeps more than keys and values, so rows cannot join and leave.
     """
@@ -86,7 +92,7 @@ class Engine:
         self.scheduler = Scheduler(served.routed, served.tokenizer, served.stops, served.pad, rows)
         self._wake = threading.Condition()
         self._arrived: deque[Job] = deque()
-        self._unfinished = 0  # texts that were submitted and have not ended; counted in the loop
+        self.unfinished = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="stochroute-model", daemon=True)
         self._ending = False
@@ -113,7 +119,8 @@ class Engine:
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, reading: Callable[[], Result]) -> Result:
-        """The result of a function that uses the reading tokenizer, off the event loop."""
+        """The result of a function that uses the reading tokenizer, off the event loop; ApiError 503 when stopped."""
+        self.check_alive()
         return await asyncio.get_running_loop().run_in_executor(self._reader, reading)
 
     def submit(self, work: Work, receive: Callable[[Piece], None]) -> Job:
@@ -122,10 +129,9 @@ class Engine:
         Raises:
             ApiError: 429 when too much is waiting; 503 when the engine does not run.
         """
-        if not self.alive:
-            raise ApiError(503, "the model's thread has ended: restart the server", "engine_stopped")
+        self.check_alive()
         rows = sum(map(len, work.paths))
-        room = self.scheduler.most_rows + self.limits.waiting - self._unfinished
+        room = self.scheduler.most_rows + self.limits.waiting - self.unfinished
         if rows > room:
             raise ApiError(
                 429,
@@ -133,12 +139,17 @@ class Engine:
                 "queue_full",
                 retry_after=1,
             )
-        self._unfinished += rows
+        self.unfinished += rows
         job = self.scheduler.new_job(work, receive, self.limits.seconds)
         with self._wake:
             self._arrived.append(job)
             self._wake.notify()
         return job
+
+    def check_alive(self) -> None:
+        """Raises ApiError 503 when the thread does not run."""
+        if not self.alive:
+            raise ApiError(503, "the model's thread has ended: restart the server", "engine_stopped")
 
     def _run(self) -> None:
         scheduler = self.scheduler
@@ -169,5 +180,5 @@ class Engine:
     def _deliver(self, pieces: list[Piece]) -> None:
         for piece in pieces:
             if piece.finish:
-                self._unfinished -= 1
+                self.unfinished -= 1
             piece.job.receive(piece)

@@ -47,7 +47,7 @@ class Gate:
         self.limits = limits
         self.routes = frozenset(routes)
         self.hosts = None if hosts is None else frozenset(hosts)
-        self._digest = None if key is None else _digest(key)
+        self._digest = None if key is None else _digest(key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,9 +74,9 @@ class Gate:
         path: str = scope["path"]
         if self._digest is None or path in _OPEN or path.startswith(_PLAYGROUND):
             return
-        kind, _, key = headers.get("authorization", "").partition(" ")
+        kind, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
         # digests have one length, so that the time of comparing tells nothing
-        if kind.lower() != "bearer" or not hmac.compare_digest(_digest(key.strip()), self._digest):
+        if kind.lower() != b"bearer" or not hmac.compare_digest(_digest(key.strip()), self._digest):
             raise ApiError(401, "the key is wrong or missing: send it as Authorization: Bearer KEY", "invalid_api_key")
 
     async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
@@ -161,8 +161,8 @@ class _Visit:
         await self.send({"type": "http.response.body", "body": body})
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def _host(header: str) -> str:

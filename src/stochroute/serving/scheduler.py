@@ -47,6 +47,8 @@ class Scheduler:
         self._tokenizer = tokenizer
         self._stops = stops
         self._prefiller = Prefiller(self.variants, pad)
+        self._beginning: list[Row] = []  # neither waiting nor in a group yet
+        self._said: list[Piece] = []
         self._same_for_all: dict[str, Any] = {
             "noise_version": NOISE_VERSION,
             "model": fingerprint(routed.model),
@@ -87,47 +89,52 @@ class Scheduler:
     @torch.inference_mode()
     def step(self) -> list[Piece]:
         """Lets rows in, writes one token to every row, lets ended rows go. Returns what the rows have to say."""
-        pieces = self._drop(time.monotonic())
+        self._drop(time.monotonic())
         self._admit()
         for group in self.groups.values():
-            pieces += self._advance(group)
+            self._advance(group)
         self._forget_empty_groups()
-        return pieces
+        return self._all_said()
 
     def fail(self) -> list[Piece]:
-        """Ends every row: a forward pass went wrong, and no cache can be trusted."""
+        """Ends every row: a forward pass went wrong, and no cache can be trusted. Returns what is left to say."""
         rows = [row for group in self.groups.values() for row in group.rows]
+        rows += self._beginning
         rows += [row for job in self.waiting for row in _not_begun(job)]
         self.groups.clear()
         self.waiting.clear()
-        return [row.end("error") for row in rows]
+        self._beginning = []
+        self._said += [row.end("error") for row in dict.fromkeys(rows) if row.finish is None]
+        return self._all_said()
 
-    def _drop(self, now: float) -> list[Piece]:
+    def _all_said(self) -> list[Piece]:
+        said, self._said = self._said, []
+        return said
+
+    def _drop(self, now: float) -> None:
         """Ends the rows of requests that nobody waits for any more."""
-        pieces: list[Piece] = []
         reasons: dict[Job, Finish] = {}
         for job in {*self.waiting, *(row.job for group in self.groups.values() for row in group.rows)}:
             reason = job.given_up(now)
             if reason:
                 reasons[job] = reason
         if not reasons:
-            return []
+            return
         for job in [job for job in self.waiting if job in reasons]:
-            pieces += [row.end(reasons[job]) for row in _not_begun(job)]
+            self._said += [row.end(reasons[job]) for row in _not_begun(job)]
             self.waiting.remove(job)
             job.waiting = 0
             job.prefilled.clear()
         for group in self.groups.values():
             places = [place for place, row in enumerate(group.rows) if row.job in reasons]
-            pieces += [group.rows[place].end(reasons[group.rows[place].job]) for place in places]
+            self._said += [group.rows[place].end(reasons[group.rows[place].job]) for place in places]
             group.leave(places)
         self._forget_empty_groups()
-        return pieces
 
     def _admit(self) -> None:
         """Takes rows of waiting jobs, in order, into free places, their prompts computed first."""
         free, tokens = self.most_rows - self.rows_in_flight, _PROMPT_TOKENS_A_STEP
-        begun: list[Row] = []
+        begun = self._beginning
         while self.waiting and free > 0 and tokens > 0:
             job = self.waiting[0]
             taken = _not_begun(job)[:free]
@@ -148,9 +155,10 @@ class Scheduler:
             job.receipts = job.receipts or self._receipts(job)
             if not job.waiting:
                 job.prefilled.clear()
+        self._beginning = []
 
-    def _advance(self, group: Group) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _advance(self, group: Group) -> None:
+        """Writes one token to every row of the group."""
         ended: list[int] = []
         ids, probabilities = group.write()
         self.passes += 1
@@ -159,13 +167,12 @@ class Scheduler:
             text = self._take(row, token, probabilities.get(place))
             if row.finish:
                 ended.append(place)
-                pieces.append(row.say("".join(row.kept) + text))
+                self._said.append(row.say("".join(row.kept) + text))
             elif row.job.work.streams and text:
-                pieces.append(row.say(text))
+                self._said.append(row.say(text))
             elif text:
                 row.kept.append(text)
         group.leave(ended)
-        return pieces
 
     def _take(self, row: Row, token: int, probability: Token | None) -> str:
         """Writes the token to the row, and its end where it has come. Returns the text that has become certain."""
