@@ -4,7 +4,7 @@ stochroute serve --port 8000
 """
 
 import json
-import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,33 +110,59 @@ def serve(
     check_model_name(model)
     template = None if chat_template is None else _read_template(chat_template)
     try:
-        import uvicorn
-
         from stochroute.serving.app import build_app
         from stochroute.serving.engine import Engine, Limits, Served
         from stochroute.serving.logs import log_as_json
         from stochroute.serving.metrics import Metrics
     except ImportError as error:
         raise BadInput(f"serving needs more packages ({one_line(error)}): pip install 'stochroute[serve]'") from error
-    loaded = load_model(model, device, dtype)
+    with _bind(host, port) as bound:
+        loaded = load_model(model, device, dtype)
 
-    # imported only now, since it brings in torch and transformers
-    from stochroute.cli.walks import attach
+        # imported only now, since it brings in torch and transformers
+        from stochroute.cli.walks import attach
 
-    routed = attach(loaded, routing, noise)
-    if template is not None:
-        loaded.tokenizer.chat_template = template
-    elif loaded.embedded:
-        loaded.tokenizer.chat_template = _STORY_TEMPLATE
-    served = Served(name or _name(loaded), routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad)
-    limits = Limits(max_rows, max_waiting, max_choices, timeout, max_body)
-    engine = Engine(served, limits, Metrics())
-    hosts = [*_LOOPBACK, *(allowed_host or [])] if host in _LOOPBACK else allowed_host
-    app = build_app(engine, key=api_key, hosts=hosts, cors_origins=cors_origin)
+        routed = attach(loaded, routing, noise)
+        if template is not None:
+            loaded.tokenizer.chat_template = template
+        elif loaded.embedded:
+            loaded.tokenizer.chat_template = _STORY_TEMPLATE
+        served = Served(name or _name(loaded), routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad)
+        engine = Engine(served, Limits(max_rows, max_waiting, max_choices, timeout, max_body), Metrics())
+        hosts = [*_LOOPBACK, *(allowed_host or [])] if host in _LOOPBACK else allowed_host
+        app = build_app(engine, key=api_key, hosts=hosts, cors_origins=cors_origin)
+        log_as_json(log_level)
+        _listen(app, bound, served.name, as_json, guarded=api_key is not None)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket with the address, taken before a model is loaded for nothing."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise BadInput(
+            f"--host {host} --port {port}: {error.strerror or error}; choose others, 0 is a free port"
+        ) from error
+    return bound
+
+
+def _listen(app: Any, bound: socket.socket, name: str, as_json: bool, guarded: bool) -> None:
+    import uvicorn
+
+    host, port = bound.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if as_json:
+        typer.echo(json.dumps({"url": url, "model": name}))
+        sys.stdout.flush()
+    else:
+        typer.echo(f"{name} is served at {url}/v1, with a playground at {url}/; Ctrl-C ends it", err=True)
+    if host not in _LOOPBACK and not guarded:
+        typer.echo("stochroute: warning: everybody who reaches this address may use it; set --api-key", err=True)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -144,34 +170,10 @@ def serve(
         timeout_graceful_shutdown=5,
         backlog=2048,
     )
-    log_as_json(log_level)
-    _listen(uvicorn.Server(config), config, served.name, as_json, guarded=api_key is not None)
-
-
-def _listen(server: Any, config: Any, name: str, as_json: bool, guarded: bool) -> None:
     try:
-        socket = config.bind_socket()
-    except SystemExit as error:  # uvicorn logs the reason and exits
-        raise BadInput(
-            f"--port {config.port}: cannot listen on {config.host}; choose another, or 0 for a free one"
-        ) from error
-    port = socket.getsockname()[1]
-    shown = f"[{config.host}]" if ":" in config.host else config.host
-    url = f"http://{shown}:{port}"
-    if as_json:
-        typer.echo(json.dumps({"url": url, "model": name}))
-        sys.stdout.flush()
-    else:
-        typer.echo(f"{name} is served at {url}/v1, with a playground at {url}/; Ctrl-C ends it", err=True)
-    if config.host not in _LOOPBACK and not guarded:
-        typer.echo("stochroute: warning: everybody who reaches this address may use it; set --api-key", err=True)
-    # a server that is told to end has done its work
-    try:
-        server.run(sockets=[socket])
+        uvicorn.Server(config).run(sockets=[bound])
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted: the server has ended") from error
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _check(

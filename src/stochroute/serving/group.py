@@ -14,7 +14,7 @@ from stochroute.serving.noise import Noise, Variants
 from stochroute.serving.prefilling import Source
 from stochroute.serving.sampling import choose_tokens
 
-_LEAST_LOGPROB = -9999.0  # JSON has no infinity; OpenAI writes this number
+_LEAST_LOGPROB = -9999.0  # JSON has no infinity and no NaN; OpenAI writes this number
 
 
 class Group:
@@ -75,7 +75,7 @@ class Group:
         if not wanted:
             return {}
         places = torch.tensor(wanted, device=logits.device)
-        log_p = logits[places].log_softmax(-1).clamp_min(_LEAST_LOGPROB)
+        log_p = logits[places].log_softmax(-1).nan_to_num(nan=_LEAST_LOGPROB, neginf=_LEAST_LOGPROB)
         own = log_p.gather(-1, chosen[places, None])[:, 0].tolist()
         most = max(self.rows[place].job.work.top_logprobs or 0 for place in wanted)
         values, ids = (tensor.tolist() for tensor in log_p.topk(most, -1))

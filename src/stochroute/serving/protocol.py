@@ -35,10 +35,14 @@ class PathFields(Strict):
         description="Ids of the paths to walk, 16 hex digits each, without n and seed. Every prompt walks them all.",
     )
     strength: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Of the noise, in the routing's own units. 0: the original model."
+        None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Of the noise, in the routing's own units. 0: the original model.",
     )
     budget: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Strength by its effect: nats per noised position."
+        None, gt=0, le=1000, allow_inf_nan=False, description="Strength by its effect: nats per noised position."
     )
     hold: Annotated[int, Field(ge=1, le=1 << 31)] | Literal["sequence"] | None = Field(
         None, description="Consecutive positions that share a draw."

@@ -29,12 +29,10 @@ class GrowingText:
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that these further ids complete; "" while it has to be held back."""
-        text = ""
-        for token in ids:
-            if self.stopped:
-                break
-            self._ids.append(token)
-            text += self._pass(self._decoded())
+        if self.stopped:
+            return ""
+        self._ids += ids
+        text = self._pass(self._decoded())
         self.length += len(text)
         return text
 
