@@ -124,7 +124,8 @@ def build_app(
     async def playground_file(name: str) -> Response:
         return _page(name)
 
-    routes = [route.path for route in app.routes if "{" not in getattr(route, "path", "{")]
+    paths = [getattr(route, "path", "") for route in app.routes]
+    routes = [path for path in paths if "{" not in path]
     app.add_middleware(Gate, metrics=engine.metrics, limits=engine.limits, routes=routes, hosts=hosts, key=key)
     if cors_origins:
         app.add_middleware(
@@ -193,7 +194,7 @@ async def _cancel_when_gone(receive: Receive, answering: Answering) -> None:
 def _page(name: str) -> Response:
     if name not in _PLAYGROUND:
         raise ApiError(404, f"there is no {name!r} here", "not_found")
-    content = (files(__package__) / "playground" / name).read_bytes()
+    content = (files("stochroute.serving") / "playground" / name).read_bytes()
     return Response(content, media_type=_PLAYGROUND[name], headers=_PAGE_HEADERS)
 
 

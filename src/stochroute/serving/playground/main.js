@@ -190,7 +190,8 @@ function drawRun() {
     const found = rows.length ? summary(rows) : null;
     const state = !found ? "" : ended < rows.length ? word("walking")(ended, rows.length)
       : word("done")(found.n, found.distinct, found.shared);
-    const notes = [arm.name === "plain" ? word("plainWhy") : "", state, arm.seed ? word("seedWas")(arm.seed) : ""];
+    const notes = [arm.name === "plain" ? word("plainWhy") : "", state, arm.seed ? word("seedWas")(arm.seed) : "",
+      rows.length && !walking ? word("hint") : ""];
     heading.append(made("small", "", notes.filter(Boolean).join(" · ")));
     section.append(heading);
     if (rows.length) section.append(draw({ ...arm, rows }, (row) => actions(arm, row), walk));

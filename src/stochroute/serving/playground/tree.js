@@ -52,13 +52,14 @@ export function draw(arm, actions, fork) {
 }
 
 function drawNode(node, before, arm, actions, fork, isRoot = false) {
-  const text = element("p", "text");
+  const text = element("span", "seen"); // stays in sight while a wide tree is moved sideways
   if (isRoot) text.append(element("span", "given", arm.request.prompt));
   let so_far = before;
-  for (const piece of node.words) {
+  for (const [place, piece] of node.words.entries()) {
     so_far += piece;
     const upTo = arm.request.prompt + so_far;
-    const span = element("span", "word", piece);
+    // the space before a branch's first word stays in the text, but would only look like an indent
+    const span = element("span", "word", place || isRoot ? piece : piece.trimStart() || piece);
     span.tabIndex = -1;
     span.role = "button";
     span.title = word("forkHere");
@@ -66,7 +67,7 @@ function drawNode(node, before, arm, actions, fork, isRoot = false) {
     span.addEventListener("click", () => fork(upTo));
     text.append(span);
   }
-  const drawn = element("div", "node", text);
+  const drawn = element("div", "node", element("p", "text", text));
   drawn.style.setProperty("--leaves", leaves(node));
   if (node.children.length) {
     drawn.append(element("div", "branches",

@@ -21,7 +21,7 @@ const WORDS = {
     welcome: "Type a beginning and walk several paths from it. What they share is drawn once.",
     walking: (done, all) => `${done} of ${all} texts have ended`,
     done: (n, distinct, shared) => `${n} texts, ${distinct} different; they share ${shared} words on average`,
-    seedWas: (seed) => `seed ${seed}`,
+    seedWas: (seed) => `seed ${seed}`, hint: "click a word to fork there",
     stopped: "Stopped.", gone: "The server cannot be reached.", needsKey: "This server asks for a key.",
     help: [
       ["Ctrl Enter", "walk"], ["Esc", "stop"], ["/", "to the prompt"], ["Alt ← →", "earlier and later walks"],
@@ -47,7 +47,7 @@ const WORDS = {
     welcome: "写一个开头，从这里走出几条路径。相同的部分只画一次。",
     walking: (done, all) => `${all} 段文本中已有 ${done} 段结束`,
     done: (n, distinct, shared) => `${n} 段文本，${distinct} 段各不相同；平均共享 ${shared} 个词`,
-    seedWas: (seed) => `种子 ${seed}`,
+    seedWas: (seed) => `种子 ${seed}`, hint: "点击一个词，从那里分叉",
     stopped: "已停止。", gone: "无法连接服务器。", needsKey: "这个服务器需要密钥。",
     help: [
       ["Ctrl Enter", "出发"], ["Esc", "停止"], ["/", "回到开头"], ["Alt ← →", "上一次、下一次"],
