@@ -9,20 +9,24 @@ import math
 import sys
 import warnings
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 FORMAT_VERSION = 1
 MAX_DISTANCE_BUCKETS = 32
+DEFAULT_BUDGET = 0.05  # nats a noised position
 
 LayerRange = Literal["all", "upper_third", "middle_third", "lower_third"]
 Layers = LayerRange | tuple[int, ...]
-Strength = float | tuple[float, ...]
+Numbers = float | tuple[float, ...]
+Strength = Numbers | Literal["auto"]
 Hold = int | Literal["sequence"]
 Span = Literal["generated", "all"]
 Form = Literal["independent", "shared", "latent"]
 Scale = Literal["relative", "absolute"]
 Distribution = Literal["normal", "uniform", "rademacher"]
 Decay = Literal["constant", "linear", "cosine"]
+Quantity = Literal["divergence", "transmission"]
+Split = Literal["even", "sensitivity"]
 
 
 class UnknownConfigKeys(UserWarning):
@@ -77,6 +81,11 @@ class _Kind:
         if not isinstance(self.schedule, Schedule):
             raise ValueError(f"schedule={self.schedule!r} is no Schedule: give Schedule('cosine', 64), for example")
 
+    @property
+    def proportion(self) -> Numbers:
+        """What calibration scales: the strength given, or the default of this kind where it is "auto"."""
+        return cast(Numbers, type(self).strength) if self.strength == "auto" else self.strength
+
 
 @dataclass(frozen=True, kw_only=True)
 class Structural(_Kind):
@@ -88,7 +97,8 @@ class Structural(_Kind):
         layers: "all", "upper_third" (⌈2L/3⌉ … L−1), "middle_third", "lower_third" (0 … ⌊L/3⌋ − 1), or layer indices.
             A third is never empty: of one or two layers the upper one is the last, the lower one the first.
         strength: standard deviation of ε; one number, or one for each layer named. Relative: over the root mean
-            square of the clean output at that very position. Absolute: in the units of the activation.
+            square of the clean output at that very position. Absolute: in the units of the activation. "auto": what
+            `RoutedModel.calibrate` will find, and no path can be walked before.
         hold: number of consecutive positions that share a draw, or "sequence".
         scale: "relative" or "absolute".
         distribution: "normal", "uniform" or "rademacher", all of unit variance.
@@ -121,7 +131,7 @@ class Attention(_Kind):
 
     Attributes:
         strength: standard deviation in nats of log-odds, that is of N/√d_k after the model's own scaling; one
-            number, or one for each layer named.
+            number, or one for each layer named, or "auto" as in `Structural`.
         layers: as in `Structural`.
         hold: number of consecutive *query* positions that share a draw, or "sequence".
         distribution: "normal", "uniform" or "rademacher".
@@ -152,7 +162,8 @@ class Experts(_Kind):
     """Noise on the router logits of mixture-of-experts layers, before the top-k choice.
 
     Attributes:
-        strength: standard deviation in nats of router logits; one number, or one for each layer named.
+        strength: standard deviation in nats of router logits; one number, or one for each layer named, or "auto" as
+            in `Structural`.
         layers: as in `Structural`; the names choose among the layers that have a router.
         hold: number of consecutive positions that share a draw, or "sequence".
         distribution: "normal", "uniform" or "rademacher".
@@ -188,6 +199,11 @@ class RoutingConfig:
             if value is not None and not isinstance(value, kind):
                 raise ValueError(f"{name}={value!r} is no {kind.__name__}: give {kind.__name__}(…) or None")
         _check_choice("span", self.span, Span)
+
+    def kinds(self) -> dict[str, Structural | Attention | Experts]:
+        """The kinds that are on, by name."""
+        parts = {"structural": self.structural, "attention": self.attention, "experts": self.experts}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON types, with the format's version."""
@@ -248,7 +264,7 @@ def layer_indices(layers: Layers, available: list[int], depth: int) -> list[int]
     return indices
 
 
-def layer_strengths(strength: Strength, layers: list[int]) -> list[float]:
+def layer_strengths(strength: Numbers, layers: list[int]) -> list[float]:
     """One strength a layer; ValueError when their numbers differ."""
     if isinstance(strength, tuple):
         if len(strength) != len(layers):
@@ -287,12 +303,16 @@ def _check_positive_int(name: str, value: object, remedy: str) -> None:
 
 
 def _check_strength(strength: Strength) -> None:
+    if strength == "auto":
+        return
     values = strength if isinstance(strength, tuple) else (strength,)
     if not values:
         raise ValueError("strength=() names no value: give one number, or one for each layer")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"strength={strength!r} is no number: give a finite number ≥ 0, or one for each layer")
+            raise ValueError(
+                f"strength={strength!r} is no number: give a finite number ≥ 0, one for each layer, or 'auto'"
+            )
         if not 0 <= value <= sys.float_info.max:  # false for NaN as well
             raise ValueError(f"strength={strength!r} must be finite and ≥ 0: 0 is the original model")
 

@@ -2,21 +2,24 @@
 
 # pyright: reportUnknownMemberType=false
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.hub import PushToHubMixin
 
-from stochroute.config import RoutingConfig
+from stochroute.config import DEFAULT_BUDGET, Quantity, RoutingConfig, Split
 from stochroute.generation.generate import generate
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.generation.request import PathId
 from stochroute.routing.attached import AttachedRouting
 from stochroute.routing.explanation import Explanation, explain
 from stochroute.storage import find_folder, read_routing, write_routing
+
+if TYPE_CHECKING:
+    from stochroute.calibration import Report
 
 
 class RoutedModel(AttachedRouting, PushToHubMixin):
@@ -83,6 +86,51 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
             start = cast(list[int], start.tolist())
         with self.follow(paths, start):
             return self.model(*args, **kwargs)
+
+    def calibrate(
+        self,
+        prompts: Sequence[str | Sequence[int] | Tensor],
+        *,
+        budget: float = DEFAULT_BUDGET,
+        tokenizer: Any = None,
+        quantity: Quantity = "divergence",
+        split: Split = "even",
+        pairs: int | None = None,
+        seed: int = 0,
+        on_evaluation: Callable[[int, float], None] | None = None,
+    ) -> "Report":
+        """Finds the strengths at which the noise does as much as the budget says, and leaves them in the routing.
+
+            report = routed.calibrate(prompts, budget=0.05, tokenizer=tokenizer)
+            print(report)
+
+        What the noise does is measured at each noised position of (prompt, path) pairs, teacher-forced. With span
+        "generated" the first half of each prompt stays clean and the second half stands for the text to come. All
+        strengths keep their proportions (those given, or the kinds' defaults for "auto") and are multiplied by one
+        factor; a strength of 0 stays 0. They are rounded to four digits. `save_pretrained` keeps them, receipts name
+        the new routing, and nothing is ever calibrated again by itself.
+
+        Args:
+            prompts: at least two texts or rows of token ids, better 32 and more of the kind that will be written.
+            budget: in nats a noised position.
+            tokenizer: of the model; not needed for token ids.
+            quantity: "divergence" for KL(routed ‖ clean), "transmission" for I(next token; path), which is never
+                more.
+            split: "even" keeps the proportions; "sensitivity" changes them so that every layer of every kind, alone,
+                contributes the same.
+            pairs: how many at least; each prompt gets the same number of paths, two or more. None takes 256, and then
+                more, up to 8,192, until the interval is ± 5 % or the prompts leave more open than the paths.
+            seed: of the paths.
+            on_evaluation: called with (number of measurements so far, nats) after each.
+
+        Raises:
+            ValueError: a budget of 0 or less, or out of reach (the message says what is reached); fewer than two
+                prompts, or one of fewer than two tokens or longer than the model holds; every kind off; logits that
+                are not finite. The strengths stay as they were.
+        """
+        from stochroute.calibration import calibrate
+
+        return calibrate(self, prompts, budget, tokenizer, quantity, split, pairs, seed, on_evaluation)
 
     def save_pretrained(
         self,

@@ -12,6 +12,7 @@ import typer
 
 from stochroute import __version__
 from stochroute.cli.bench import bench as bench_verbs
+from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.serve import serve as serve_verb
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("generate")(generate_verb)
+app.command("calibrate")(calibrate_verb)
 app.command("serve")(serve_verb)
 app.command("train")(train_verb)
 app.add_typer(bench_verbs, name="bench")

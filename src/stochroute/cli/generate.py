@@ -4,20 +4,22 @@ stochroute generate "Once upon a time" --paths 8 --seed 7
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import DTYPES, Decoding, Noise, Request, parse_replay
 from stochroute.cli.rows import RowFile
-from stochroute.config import Structural
 from stochroute.paths import draw_seed
 
-_DEFAULT = Structural()
-_NOISE, _TOKENS, _IN_OUT = "Noise inside the model", "Choice of tokens", "Input, output"
+if TYPE_CHECKING:
+    from stochroute.calibration import Report
+
+_TOKENS, _IN_OUT = "Choice of tokens", "Input, output"
 
 
 def generate(
@@ -30,37 +32,21 @@ def generate(
         list[str] | None, typer.Option(metavar="ID", help="Walk this path: 16 hex digits. Repeat for more.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
-    routing: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=_NOISE)
-    ] = None,
-    strength: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Size of the noise over the activation's; or one a layer: 0.1,0.2. Default: {_DEFAULT.strength}.",
-            rich_help_panel=_NOISE,
-        ),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            help="all, upper_third, middle_third, lower_third, or numbers: 0,3 or 2-5.", rich_help_panel=_NOISE
-        ),
-    ] = None,
-    hold: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Tokens that share one draw, or: sequence. Default: {_DEFAULT.hold}.", rich_help_panel=_NOISE
-        ),
-    ] = None,
-    form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
-    span: Annotated[str | None, typer.Option(help="generated or all positions.", rich_help_panel=_NOISE)] = None,
-    attention_strength: Annotated[
-        float | None, typer.Option(help="Noise on attention scores, in nats. Default: off.", rich_help_panel=_NOISE)
-    ] = None,
-    expert_strength: Annotated[
+    routing: noise_options.RoutingFolder = None,
+    strength: noise_options.Strength = None,
+    budget: Annotated[
         float | None,
-        typer.Option(help="Noise on the choice of experts, in nats. Default: off.", rich_help_panel=_NOISE),
+        typer.Option(
+            help="Effect of the noise, in nats of KL(routed ‖ clean) a position; finds the strength. See: calibrate.",
+            rich_help_panel=noise_options.PANEL,
+        ),
     ] = None,
+    layers: noise_options.Layers = None,
+    hold: noise_options.Hold = None,
+    form: noise_options.Form = None,
+    span: noise_options.Span = None,
+    attention_strength: noise_options.AttentionStrength = None,
+    expert_strength: noise_options.ExpertStrength = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Default: 128, for the embedded model a whole story.", rich_help_panel=_TOKENS)
     ] = None,
@@ -115,7 +101,7 @@ def generate(
         seed=seed,
         model=model,
         routing=routing,
-        noise=Noise(strength, layers, hold, form, span, attention_strength, expert_strength),
+        noise=Noise(strength, budget, layers, hold, form, span, attention_strength, expert_strength),
         decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
         chat=chat,
         json=json,
@@ -147,6 +133,8 @@ def _run(request: Request) -> None:
     walks = Walks(request, prompts, seed, loaded)
     if seed != request.seed and (request.json or file is not None):
         typer.echo(f"seed {seed}", err=True)
+    if walks.report is not None:
+        typer.echo(_strengths(walks.report), err=True)
     if file is not None:
         last = deliver.to_file(walks, file, request.batch)
     elif request.json:
@@ -155,6 +143,13 @@ def _run(request: Request) -> None:
         last = deliver.to_screen(walks, request.batch)
     if request.check_replay:
         deliver.check_replay(walks, last, beside_rows=request.json)
+
+
+def _strengths(report: "Report") -> str:
+    """What the calibration found, as options that give the same without it."""
+    names = {"structural": "--strength", "attention": "--attention-strength", "experts": "--expert-strength"}
+    options = " ".join(f"{names[kind]} {found}" for kind, found in report.strengths().items())
+    return f"{options}: calibrated to {report.nats:.3g} nats a noised position on neutral passages"
 
 
 def _seed(request: Request, file: RowFile | None) -> int | None:

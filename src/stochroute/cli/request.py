@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from stochroute.cli.errors import BadInput
-from stochroute.config import Attention, Experts, Form, LayerRange, Layers, RoutingConfig, Span, Structural
+from stochroute.config import (
+    DEFAULT_BUDGET,
+    Attention,
+    Experts,
+    Form,
+    LayerRange,
+    Layers,
+    RoutingConfig,
+    Span,
+    Strength,
+    Structural,
+)
 from stochroute.paths import check_seed, parse_path
 
 Hold = int | Literal["sequence"]
@@ -18,6 +29,7 @@ class Noise:
     """The options that make a routing; None where one was not given."""
 
     strength: str | None
+    budget: float | None
     layers: str | None
     hold: str | None
     form: str | None
@@ -30,7 +42,7 @@ class Noise:
         structural = Structural()
         if self.form is not None:
             structural = replace(structural, form=cast(Form, _choice("--form", self.form, get_args(Form))))
-        if self.strength is not None:
+        if self.strength not in (None, "auto"):
             structural = replace(structural, strength=_strength(self.strength))
         if self.layers is not None:
             structural = replace(structural, layers=_layers(self.layers))
@@ -42,7 +54,31 @@ class Noise:
             attention = Attention(strength=_number("--attention-strength", self.attention_strength))
         if self.expert_strength is not None:
             experts = Experts(strength=_number("--expert-strength", self.expert_strength))
+        self._check_budget(structural.strength)
         return RoutingConfig(structural=structural, attention=attention, experts=experts, span=span)
+
+    def budget_for(self, model: str | None) -> float | None:
+        """The budget to calibrate for, None where strengths are taken as given.
+
+        Beside --budget or --strength auto, strengths given are proportions. Without any of them, the embedded model
+        (None) has a default strength, and any other model the default budget.
+        """
+        if self.budget is not None:
+            return self.budget
+        nothing_given = (self.strength, self.attention_strength, self.expert_strength) == (None, None, None)
+        return DEFAULT_BUDGET if self.strength == "auto" or (nothing_given and model is not None) else None
+
+    def _check_budget(self, structural: Strength) -> None:
+        if self.budget is None:
+            return
+        if not (math.isfinite(self.budget) and self.budget > 0):
+            raise BadInput(f"--budget {self.budget}: must be finite and above 0; 0.05 is modest, 0.5 is much")
+        lone = self.attention_strength is None and self.expert_strength is None and not isinstance(structural, tuple)
+        if lone and self.strength not in (None, "auto"):
+            raise BadInput(
+                f"--strength {self.strength} has no effect beside --budget {self.budget:g}, which decides it: "
+                "leave one of them out"
+            )
 
     def given(self) -> list[str]:
         """The options that were given, as they are written."""
@@ -134,14 +170,17 @@ class Request:
             raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
         if self.model is not None and not self.prompts:
             raise BadInput(f"--model {self.model}: there is no prompt; write one, or name a --prompts-file")
-        if self.routing is None:
-            self.noise.config()
-        elif self.noise.given():
-            raise BadInput(
-                f"{self.noise.given()[0]} has no effect beside --routing {self.routing}: leave one of them out"
-            )
-        elif not Path(self.routing).is_dir():
-            raise BadInput(f"--routing {self.routing}: no such folder; name one that save_pretrained has written")
+        check_routing(self.routing, self.noise)
+
+
+def check_routing(routing: str | None, noise: Noise) -> None:
+    """BadInput when the options of the noise are wrong, stand beside a saved routing, or there is no such routing."""
+    if routing is None:
+        noise.config()
+    elif noise.given():
+        raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
+    elif not Path(routing).is_dir():
+        raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
 
 
 def parse_replay(texts: list[str]) -> list[int]:
@@ -173,7 +212,7 @@ def _strength(text: str) -> float | tuple[float, ...]:
     try:
         first, *others = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise BadInput(f"--strength {text}: no number; write 0.1, or one for each layer: 0.1,0.2") from error
+        raise BadInput(f"--strength {text}: no number; write 0.1, one for each layer: 0.1,0.2, or auto") from error
     for value in (first, *others):
         _number("--strength", value)
     return (first, *others) if others else first

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, check_model_name, load_model
 from stochroute.cli.request import DTYPES, Noise
 
-_NOISE, _NETWORK, _LIMITS = "Noise inside the model", "Network", "Limits"
+_NETWORK, _LIMITS = "Network", "Limits"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 # The embedded model continues stories and knows no turns: what was said is the beginning of its story.
 _STORY_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -29,27 +30,21 @@ def serve(
     chat_template: Annotated[
         str | None, typer.Option(metavar="FILE", help="Jinja chat template in place of the tokenizer's.")
     ] = None,
-    routing: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=_NOISE)
-    ] = None,
-    strength: Annotated[
-        str | None, typer.Option(help="As in generate. A request may set its own.", rich_help_panel=_NOISE)
-    ] = None,
-    layers: Annotated[str | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
-    hold: Annotated[
-        str | None, typer.Option(help="As in generate. A request may set its own.", rich_help_panel=_NOISE)
-    ] = None,
-    form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
-    span: Annotated[
-        str | None, typer.Option(help="generated or all. A request may set its own.", rich_help_panel=_NOISE)
-    ] = None,
-    attention_strength: Annotated[
-        float | None, typer.Option(help="Noise on attention scores, in nats. Default: off.", rich_help_panel=_NOISE)
-    ] = None,
-    expert_strength: Annotated[
+    routing: noise_options.RoutingFolder = None,
+    strength: noise_options.Strength = None,
+    budget: Annotated[
         float | None,
-        typer.Option(help="Noise on the choice of experts, in nats. Default: off.", rich_help_panel=_NOISE),
+        typer.Option(
+            help="Effect of the noise, in nats of KL(routed ‖ clean) a position; finds the strength. See: calibrate.",
+            rich_help_panel=noise_options.PANEL,
+        ),
     ] = None,
+    layers: noise_options.Layers = None,
+    hold: noise_options.Hold = None,
+    form: noise_options.Form = None,
+    span: noise_options.Span = None,
+    attention_strength: noise_options.AttentionStrength = None,
+    expert_strength: noise_options.ExpertStrength = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.", rich_help_panel=_NETWORK)
     ] = "127.0.0.1",
@@ -101,7 +96,7 @@ def serve(
         -d '{"model": "embedded", "prompt": "Once upon a time", "n": 4, "seed": 7, "max_tokens": 40}'
     """
     _check(host, port, api_key, log_level, dtype, max_rows, max_waiting, max_choices, timeout, max_body)
-    noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength)
+    noise = Noise(strength, budget, layers, hold, form, span, attention_strength, expert_strength)
     if routing is not None and noise.given():
         raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
     if routing is not None and not Path(routing).is_dir():
@@ -120,9 +115,12 @@ def serve(
         loaded = load_model(model, device, dtype)
 
         # imported only now, since it brings in torch and transformers
-        from stochroute.cli.walks import attach
+        from stochroute.cli.routings import Calibration, calibrated, routed_model
 
-        routed = attach(loaded, routing, noise)
+        routed = routed_model(loaded, routing, noise)
+        asked = None if routing is not None else noise.budget_for(model)
+        if asked is not None:
+            calibrated(routed, loaded, Calibration(asked))
         if template is not None:
             loaded.tokenizer.chat_template = template
         elif loaded.embedded:

@@ -1,19 +1,22 @@
 """Walks the paths that a request asks for, batch by batch, and hands back rows in order."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from stochroute.cli.errors import BadInput, one_line
+from stochroute.cli.errors import BadInput
 from stochroute.cli.models import LoadedModel, continuation, encode
-from stochroute.cli.request import Decoding, Noise, Request
+from stochroute.cli.request import Decoding, Request
+from stochroute.cli.routings import Calibration, calibrated, routed_model
 from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.paths import derive_paths
-from stochroute.routed import RoutedModel, route
+from stochroute.routed import RoutedModel
+
+if TYPE_CHECKING:
+    from stochroute.calibration import Report
 
 # New tokens when nothing is asked for. A story of the embedded model ends by itself well before.
 _DEFAULT_NEW_TOKENS = 128
@@ -29,7 +32,10 @@ class Batch:
 
 
 class Walks:
-    """Everything that one call of generate keeps: the routed model, the prompts as tokens, the ids of each prompt."""
+    """Everything that one call of generate keeps: the routed model, the prompts as tokens, the ids of each prompt.
+
+    `report` is what a calibration found, None where there was none.
+    """
 
     def __init__(self, request: Request, prompts: list[str], seed: int | None, loaded: LoadedModel):
         """Raises BadInput when the routing, the prompts or the decoding do not fit the model."""
@@ -41,7 +47,7 @@ class Walks:
         self._tokens = encode(loaded, prompts, request.chat)
         self._decoding = request.decoding
         self._new_tokens = _new_tokens(request.decoding, loaded, max(map(len, self._tokens)))
-        self._routed = attach(loaded, request.routing, request.noise)
+        self._routed, self.report = _routed(request, loaded)
 
     @property
     def total(self) -> int:
@@ -106,25 +112,11 @@ class Walks:
         return rows
 
 
-def attach(loaded: LoadedModel, routing: str | None, noise: Noise) -> RoutedModel:
-    """The model with the routing saved in a folder, or else with the one that the options describe.
-
-    Raises:
-        BadInput: it does not fit the model, or there is none in the folder.
-    """
-    if routing is None:
-        with _about(f"--model {loaded.name}"):
-            return route(loaded.model, noise.config())
-    with _about(f"--routing {routing}"):
-        return RoutedModel.from_pretrained(loaded.model, routing)
-
-
-@contextmanager
-def _about(argument: str) -> Generator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{argument}: {one_line(error)}") from error
+def _routed(request: Request, loaded: LoadedModel) -> tuple[RoutedModel, "Report | None"]:
+    """The routed model, and what a calibration found where the request asks for one."""
+    routed = routed_model(loaded, request.routing, request.noise)
+    budget = None if request.routing is not None else request.noise.budget_for(request.model)
+    return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
 
 
 def _new_tokens(decoding: Decoding, loaded: LoadedModel, longest_prompt: int) -> int:

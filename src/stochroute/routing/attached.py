@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from stochroute.config import RoutingConfig
+from stochroute.config import RoutingConfig, layer_strengths
 from stochroute.paths import parse_path
 from stochroute.routing import checkpointing
 from stochroute.routing.attention import AttentionNoise
@@ -76,26 +76,38 @@ class AttachedRouting(nn.Module):
             stack.owner.register_forward_pre_hook(_RoutingMark(self._begin_forward), with_kwargs=True),
             stack.owner.register_forward_hook(self._end_forward, always_call=True),
         ]
-        for noise in self._noises():
+        for noise in self.kinds().values():
             noise.to(_device_of(model))
 
-    def _noises(self) -> list[StructuralNoise | AttentionNoise | ExpertNoise]:
-        return [n for n in (self.structural, self.attention, self.experts) if n is not None]
+    def kinds(self) -> dict[str, StructuralNoise | AttentionNoise | ExpertNoise]:
+        """The noise of the kinds that are on, by name."""
+        kinds = {"structural": self.structural, "attention": self.attention, "experts": self.experts}
+        return {kind: noise for kind, noise in kinds.items() if noise is not None}
 
     def noise_parameters(self) -> dict[str, Tensor]:
         """The parameters of the noise by name, such as "structural.sigma"; float32 unless they were converted."""
-        kinds = {"structural": self.structural, "attention": self.attention, "experts": self.experts}
         return {
             f"{kind}.{name}": parameter.detach()
-            for kind, noise in kinds.items()
-            if noise is not None
+            for kind, noise in self.kinds().items()
             for name, parameter in noise.named_parameters()
         }
+
+    def adopt_strengths(self, config: RoutingConfig) -> None:
+        """Takes over the strengths of a config that differs from the present one in nothing else.
+
+        A site that was attached at strength 0 has no hook: it stays clean, whatever it gets here.
+        """
+        for kind, noise in self.kinds().items():
+            part: Any = config.kinds()[kind]
+            noise.config = part
+            # in place, so that compiled code sees it
+            noise.strength.copy_(torch.tensor(layer_strengths(part.proportion, noise.layers)))
+        self.config = config
 
     @property
     def silent(self) -> bool:
         """True where no kind of noise is on, or every strength is 0."""
-        return all(noise.silent for noise in self._noises())
+        return all(noise.silent for noise in self.kinds().values())
 
     @contextmanager
     def follow(self, paths: Sequence[int | str | None], start: int | Sequence[int] = 0) -> Iterator[None]:
@@ -109,7 +121,7 @@ class AttachedRouting(nn.Module):
             start: the first position that carries noise, one for all or one a row; positions count real tokens.
 
         Raises:
-            ValueError: a path id or a start is bad, or their numbers differ.
+            ValueError: a path id or a start is bad, their numbers differ, or a strength is still "auto".
             RuntimeError: inside, when the batch has another number of rows than there are paths.
         """
         ids = [None if p is None else parse_path(p) for p in paths]
@@ -121,6 +133,12 @@ class AttachedRouting(nn.Module):
         for value in starts:
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"start={value!r} is no position: give an integer ≥ 0")
+        for kind, part in self.config.kinds().items():
+            if part.strength == "auto":
+                raise ValueError(
+                    f"{kind}.strength='auto' is not known yet: find it with calibrate(prompts, budget=…, tokenizer=…), "
+                    f"or give a number"
+                )
         walk = None
         if not self.silent:
             walk = Walk.along(ids, starts, _device_of(self.model))
@@ -139,7 +157,7 @@ class AttachedRouting(nn.Module):
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
-            for noise in self._noises():
+            for noise in self.kinds().values():
                 noise.detach()
             checkpointing.uninstall(self.model)
         return self.model

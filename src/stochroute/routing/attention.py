@@ -54,7 +54,7 @@ class AttentionNoise(nn.Module):
         self.context = context
         self.kernel = kernel
         self.layers = layer_indices(config.layers, list(sites), depth)
-        strengths = layer_strengths(config.strength, self.layers)
+        strengths = layer_strengths(config.proportion, self.layers)
         self.heads = int(model.config.num_attention_heads)
         buckets = () if config.distance_buckets is None else (config.distance_buckets,)
         self.sigma = nn.Parameter(torch.ones(len(self.layers), self.heads, *buckets))

@@ -31,7 +31,7 @@ class ExpertNoise(nn.Module):
         self.config = config
         self.context = context
         self.layers = layer_indices(config.layers, list(sites), depth)
-        strengths = layer_strengths(config.strength, self.layers)
+        strengths = layer_strengths(config.proportion, self.layers)
         self.experts: int = sites[self.layers[0]].weight.shape[0]
         self.sigma = nn.Parameter(torch.ones(len(self.layers), self.experts))
         self.register_buffer("strength", torch.tensor(strengths), persistent=False)

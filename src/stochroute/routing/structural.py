@@ -34,7 +34,7 @@ class StructuralNoise(nn.Module):
         self.config = config
         self.context = context
         self.layers = layer_indices(config.layers, list(sites), depth)
-        strengths = layer_strengths(config.strength, self.layers)
+        strengths = layer_strengths(config.proportion, self.layers)
         self.hidden = hidden
         self.mu = nn.Parameter(torch.zeros(len(self.layers), hidden))
         if config.form == "latent":
