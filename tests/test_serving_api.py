@@ -11,7 +11,7 @@ from cli_model import CONTEXT, save_tiny_model
 from live_server import NAME, Live, engine_of, error_of, events_of, live
 from stochroute.cli.models import continuation, load_model
 
-CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=9.0))
+CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=0.7))
 CHAT = [{"role": "user", "content": "Hello"}]
 PATHS = ["00c0ffee00c0ffee", "0123456789abcdef", "ffffffffffffffff"]
 
@@ -159,7 +159,7 @@ def test_without_a_seed_one_is_drawn_and_reported(server: Live):
 
 def test_strength_hold_and_span_change_a_text_and_its_receipt(server: Live):
     asked = {"paths": PATHS[:1], "max_tokens": 40, "temperature": 0, "prompt": "A longer prompt"}
-    settings = [{}, {"strength": 3.0}, {"hold": 1}, {"span": "all"}, {"strength": 0}]
+    settings = [{}, {"strength": 0.3}, {"hold": 1}, {"span": "all"}, {"strength": 0}]
     answers = [server.complete(**asked, **setting)["choices"][0] for setting in settings]
     assert len({answer["text"] for answer in answers}) == len(settings)
     assert len({answer["receipt"]["routing"] for answer in answers}) == len(settings)
@@ -172,7 +172,7 @@ def test_the_model_card_says_what_does_something_here(server: Live):
     assert card["id"] == NAME
     assert card["context"] == CONTEXT
     assert card["most_choices"] == 8
-    assert card["fields"]["strength"] == {"on": True, "default": 9.0, "why": None}
+    assert card["fields"]["strength"] == {"on": True, "default": 0.7, "why": None, "reach": None}
 
 
 # -- refusals
@@ -196,7 +196,7 @@ def test_the_model_card_says_what_does_something_here(server: Live):
         ({"seed": 1 << 64}, "seed", "less than"),
         ({"strength": -0.1}, "strength", "greater than or equal to 0"),
         ({"strength": 1e999}, "strength", "finite"),
-        ({"budget": 0.1}, "budget", "no calibration"),
+        ({"budget": 0.1}, "budget", "start it with --budgets"),
         ({"hold": 0}, "hold", "greater than or equal to 1"),
         ({"hold": "ever"}, "hold", "sequence"),
         ({"span": "some"}, "span", "generated"),

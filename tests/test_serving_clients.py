@@ -20,7 +20,7 @@ import stochroute as sr
 from cli_model import save_tiny_model
 from live_server import NAME, Live, engine_of, live
 
-CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=9.0))
+CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=0.7))
 KEY = "a key"
 CHAT = [{"role": "user", "content": "Hello"}]
 PATHS = ["00c0ffee00c0ffee", "0123456789abcdef", "ffffffffffffffff"]

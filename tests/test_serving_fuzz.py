@@ -21,7 +21,7 @@ from cli_model import save_tiny_model
 from live_server import NAME, engine_of, live
 from stochroute.serving.app import build_app
 
-CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=9.0))
+CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=0.7))
 BODIES = 10_000
 _KIND = {"content-type": "application/json"}
 _VALUES: list[Any] = [

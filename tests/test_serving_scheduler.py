@@ -66,7 +66,7 @@ def test_rows_of_every_family_join_and_leave_without_a_trace(family):
 def test_requests_with_other_noise_stand_side_by_side():
     with routed_model("llama", CONFIG) as routed:
         at = scheduler(routed, most_rows=20)
-        noises = [Noise(), Noise(strength=0.9), Noise(hold=4), Noise(span="all"), Noise(0.2, "sequence", "all")]
+        noises = [Noise(), Noise(strength=0.9), Noise(hold=4), Noise(span="all"), Noise(0.2, None, "sequence", "all")]
         clients = [Client(at, [PROMPTS[0], PROMPTS[6]], [7, 8], noise=noise) for noise in noises]
         step(at)
         assert len(at.groups) == 4  # where noise starts is each row's own
@@ -94,7 +94,7 @@ def test_strength_0_is_the_original_model_beside_noised_rows():
 def test_the_routing_is_as_it_was_after_requests_with_other_noise():
     with routed_model("llama", CONFIG) as routed:
         at = scheduler(routed)
-        Client(at, [PROMPTS[0]], [7], noise=Noise(0.9, 4, "all"))
+        Client(at, [PROMPTS[0]], [7], noise=Noise(0.9, None, 4, "all"))
         finish(at)
         assert routed.config == CONFIG
         assert routed.structural is not None

@@ -39,6 +39,15 @@ def serve(
             rich_help_panel=noise_options.PANEL,
         ),
     ] = None,
+    budgets: Annotated[
+        bool | None,
+        typer.Option(
+            "--budgets/--no-budgets",
+            help="Measure at the start what strengths do, so that requests may give a budget. Default: for the "
+            "embedded model.",
+            rich_help_panel=noise_options.PANEL,
+        ),
+    ] = None,
     layers: noise_options.Layers = None,
     hold: noise_options.Hold = None,
     form: noise_options.Form = None,
@@ -125,12 +134,32 @@ def serve(
             loaded.tokenizer.chat_template = template
         elif loaded.embedded:
             loaded.tokenizer.chat_template = _STORY_TEMPLATE
-        served = Served(name or _name(loaded), routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad)
+        wanted = loaded.embedded and not routed.silent if budgets is None else budgets
+        curve = _measure(routed, loaded) if wanted else None
+        served = Served(
+            name or _name(loaded), routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad, curve
+        )
         engine = Engine(served, Limits(max_rows, max_waiting, max_choices, timeout, max_body), Metrics())
         hosts = [*_LOOPBACK, *(allowed_host or [])] if host in _LOOPBACK else allowed_host
         app = build_app(engine, key=api_key, hosts=hosts, cors_origins=cors_origin)
         log_as_json(log_level)
         _listen(app, bound, served.name, as_json, guarded=api_key is not None)
+
+
+def _measure(routed: Any, loaded: LoadedModel) -> Any:
+    from rich.console import Console
+
+    from stochroute.serving.budgets import Budgets
+
+    if routed.silent:
+        raise BadInput("--budgets has no effect without noise: leave it out, or give a strength above 0")
+    with Console(stderr=True).status("measuring budgets") as status:
+        return Budgets.measured(
+            routed,
+            loaded.tokenizer,
+            loaded.context,
+            lambda done, all_points: status.update(f"measuring budgets: {done} of {all_points}"),
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from stochroute.generation.prefill import can_be_shared, rows_that_fit
 from stochroute.routed import RoutedModel
+from stochroute.serving.budgets import Budgets
 from stochroute.serving.errors import ApiError
 from stochroute.serving.jobs import Job, Piece, Work
 from stochroute.serving.metrics import Metrics
@@ -34,6 +35,7 @@ class Served:
         context: tokens it can hold, None when its config does not say.
         stops: token ids that end a text.
         pad: token id that fills up shorter prompts.
+        budgets: what strengths do; None where it was not measured, and requests may give no budget.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Served:
     context: int | None
     stops: frozenset[int]
     pad: int
+    budgets: Budgets | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Engine:
         self.limits = limits
         self.metrics = metrics
         rows = limits.rows or min(_MOST_ROWS, rows_that_fit(model, 2 * (served.context or 2048)))
-        self.scheduler = Scheduler(served.routed, served.tokenizer, served.stops, served.pad, rows)
+        self.scheduler = Scheduler(served.routed, served.tokenizer, served.stops, served.pad, rows, served.budgets)
         self._wake = threading.Condition()
         self._arrived: deque[Job] = deque()
         self.unfinished = 0

@@ -1,15 +1,14 @@
-"""The noise of a request: the server's routing, or the same with another strength, hold or span."""
+"""The noise of a request: the server's routing, or the same with another strength, budget, hold or span."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from stochroute.config import Hold, RoutingConfig, Span
 from stochroute.generation.receipts import routing_hash
 from stochroute.routed import RoutedModel
+from stochroute.serving.budgets import Budgets
 
 _KINDS = ("structural", "attention", "experts")
 
@@ -20,11 +19,13 @@ class Noise:
 
     Attributes:
         strength: of the one kind of noise that is on; 0 is the original model.
+        budget: what all kinds together do, in nats a noised position.
         hold: consecutive positions that share a draw.
         span: the positions that carry noise.
     """
 
     strength: float | None = None
+    budget: float | None = None
     hold: Hold | None = None
     span: Span | None = None
 
@@ -32,18 +33,19 @@ class Noise:
 class Variants:
     """One routed model that follows paths with the noise of any request. Not for several threads at once."""
 
-    def __init__(self, routed: RoutedModel):
+    def __init__(self, routed: RoutedModel, budgets: Budgets | None = None):
         self.routed = routed
+        self.budgets = budgets
         self._own = routed.config
         kinds = [kind for kind in _KINDS if getattr(routed.config, kind) is not None]
         self._kind = kinds[0] if len(kinds) == 1 else None
 
     def refusal(self, field: str) -> str | None:
         """Why a request cannot set `field` ("strength", "budget", "hold", "span") here; None when it can."""
-        if field == "budget":
-            return "this version has no calibration: give a strength"
         if self.routed.silent:
             return f"this server runs without noise, so {field} has no effect: start it with a strength above 0"
+        if field == "budget":
+            return None if self.budgets else "this server has not measured what strengths do: start it with --budgets"
         if self._kind is None and field != "span":
             return f"this server's routing has several kinds of noise, and {field} does not say which: leave it out"
         if field == "strength" and isinstance(getattr(self._own, self._kind or "").strength, tuple):
@@ -52,7 +54,7 @@ class Variants:
 
     def config(self, noise: Noise) -> RoutingConfig:
         """The routing config of a request that `refusal` allows; ValueError when a value is out of its range."""
-        config = self._own
+        config = self._own if noise.budget is None or self.budgets is None else self.budgets.config(noise.budget)
         if self._kind is not None:
             kind: Any = getattr(config, self._kind)
             asked: dict[str, Any] = {"strength": noise.strength, "hold": noise.hold}
@@ -65,6 +67,7 @@ class Variants:
         kind: Any = None if self._kind is None else getattr(self._own, self._kind)
         return Noise(
             strength=None if kind is not None and noise.strength == kind.strength else noise.strength,
+            budget=noise.budget,
             hold=None if kind is not None and noise.hold == kind.hold else noise.hold,
             span=None if noise.span == self._own.span else noise.span,
         )
@@ -94,19 +97,8 @@ class Variants:
 
     @contextmanager
     def _in_force(self, noise: Noise) -> Generator[None]:
-        routed, config = self.routed, self.config(noise)
-        module: Any = None if self._kind is None else getattr(routed, self._kind)
-        before = None if module is None else (module.config, module.strength.clone())
-        routed.config = config
-        if module is not None:
-            module.config = getattr(config, self._kind or "")
-            if noise.strength is not None:
-                with torch.no_grad():
-                    module.strength.fill_(noise.strength)
+        self.routed.adopt_strengths(self.config(noise))
         try:
             yield
         finally:
-            routed.config = self._own
-            if module is not None and before is not None:
-                module.config = before[0]
-                module.strength.copy_(before[1])
+            self.routed.adopt_strengths(self._own)

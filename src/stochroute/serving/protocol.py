@@ -225,6 +225,7 @@ class FieldState(BaseModel):
     on: bool
     default: Any = None
     why: str | None = Field(default=None, description="Why it is off.")
+    reach: tuple[float, float] | None = Field(default=None, description="Of a budget: the smallest and the largest.")
 
 
 class ModelCard(BaseModel):

@@ -118,15 +118,17 @@ def _noise(engine: Engine, request: CommonFields) -> Noise:
         if why:
             raise invalid(field, f"{field}={value} cannot be honoured: {why}", "unsupported_field")
     if request.strength == 0:
-        for field in ("hold", "span"):
+        for field in ("budget", "hold", "span"):
             if getattr(request, field) is not None:
                 raise invalid(field, f"{field}={getattr(request, field)} has no effect with strength 0: leave it out")
         return Noise(strength=0.0)
-    noise = variants.normal(Noise(request.strength, request.hold, request.span))
+    if request.strength is not None and request.budget is not None:
+        raise invalid("budget", f"budget={request.budget} decides the strength: leave strength={request.strength} out")
+    noise = variants.normal(Noise(request.strength, request.budget, request.hold, request.span))
     try:
         variants.config(noise)
     except ValueError as error:
-        raise invalid("strength", str(error)) from error
+        raise invalid("strength" if request.budget is None else "budget", str(error)) from error
     return noise
 
 
@@ -206,6 +208,8 @@ def describe(engine: Engine, started: int) -> ModelCard:
     for name in ("strength", "budget", "hold", "span"):
         why = variants.refusal(name)
         fields[name] = FieldState(on=why is None, default=defaults.get(name), why=why)
+    if variants.budgets:
+        fields["budget"].reach = variants.budgets.reach
     return ModelCard(
         id=engine.served.name,
         created=started,

@@ -17,6 +17,7 @@ from stochroute.generation.receipts import Receipt, fingerprint
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import format_path
 from stochroute.routed import RoutedModel
+from stochroute.serving.budgets import Budgets
 from stochroute.serving.group import Group
 from stochroute.serving.jobs import Finish, Job, Piece, Row, Token, Work
 from stochroute.serving.noise import Noise, Variants
@@ -37,8 +38,16 @@ class Scheduler:
         written: tokens written so far.
     """
 
-    def __init__(self, routed: RoutedModel, tokenizer: Any, stops: frozenset[int], pad: int, most_rows: int):
-        self.variants = Variants(routed)
+    def __init__(
+        self,
+        routed: RoutedModel,
+        tokenizer: Any,
+        stops: frozenset[int],
+        pad: int,
+        most_rows: int,
+        budgets: Budgets | None = None,
+    ):
+        self.variants = Variants(routed, budgets)
         self.most_rows = most_rows
         self.groups: dict[Noise, Group] = {}
         self.waiting: deque[Job] = deque()
