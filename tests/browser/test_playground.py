@@ -6,6 +6,7 @@ python -m pytest -m browser tests/browser
 import json
 import os
 import shutil
+import time
 
 import pytest
 
@@ -127,7 +128,14 @@ def test_a_shared_beginning_is_drawn_once(page):
         assert first.count(begin) != 1
 
 
-def test_texts_stream_and_can_be_stopped(page, server: Live):
+def test_texts_stream_and_can_be_stopped(page, server: Live, monkeypatch):
+    step = server.engine.scheduler.step
+
+    def slow_step():
+        time.sleep(0.1)  # so that no text ends before it is stopped
+        return step()
+
+    monkeypatch.setattr(server.engine.scheduler, "step", slow_step)
     page.fill("#prompt", "Once upon a time")
     page.locator("#max_tokens").fill("400")
     page.click("#run")

@@ -17,7 +17,7 @@ let drawAgain = false;
 // -- settings
 
 const number = (id) => Number($(id).value);
-const byBudget = () => card?.fields.budget.on && number("budget") > 0;
+const byBudget = () => card?.fields.budget.on && number("budget") >= card.fields.budget.reach[0];
 
 // Why a setting does nothing; null when it does something.
 function why(name) {
@@ -35,7 +35,7 @@ function showSettings() {
   for (const output of document.querySelectorAll("output")) {
     const name = output.htmlFor.value;
     const value = number(name);
-    output.textContent = name === "budget" && value > 0 ? `${value} ${word("unit")}` : String(value);
+    output.textContent = name === "budget" ? `${value} ${word("unit")}` : String(value);
   }
   for (const label of document.querySelectorAll("[data-field]")) {
     const reason = why(label.dataset.field);
@@ -315,6 +315,7 @@ async function load() {
     $("strength").max = Math.max(1, 2 * own);
     $("strength").value = own;
   }
+  if (card.fields.budget.on) $("budget").max = Math.min(0.5, card.fields.budget.reach[1]).toFixed(3);
   $("hold").value = String(card.fields.hold.default ?? "sequence");
   if (!$("hold").value) $("hold").value = "sequence";
   $("span").value = card.fields.span.default ?? "generated";
