@@ -30,7 +30,6 @@ import torch
 from harness import save
 
 from stochroute import embedded
-from stochroute.generation.prefill import prefill
 from stochroute.measuring.timing import ratio
 from stochroute.world import draw_text
 

@@ -15,7 +15,7 @@ from cli_model import save_tiny_model
 from live_server import Live, engine_of, live
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-WAIT = 60_000  # milliseconds, on a busy machine
+WAIT = 120_000  # milliseconds, on a busy machine
 CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
