@@ -35,7 +35,7 @@ from stochroute.world import draw_text
 
 _HOST = "127.0.0.1"
 _READY_SECONDS = 300
-_BLOCKS = 4096  # of the rival's cache, 32 tokens each: more than 256 texts of 512 tokens need
+_SHARE_OF_MEMORY = 0.25  # for the rival's cache, which it sizes itself; all 256 texts need less than a tenth of it
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def ours(folder: str, port: int) -> list[str]:
 def rival(folder: str, port: int) -> list[str]:
     """The command of the rival."""
     start = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", folder]
-    batching = ["--continuous-batching", "--cb-num-blocks", str(_BLOCKS)]
+    batching = ["--continuous-batching", "--cb-max-memory-percent", str(_SHARE_OF_MEMORY)]
     return [*start, *batching, "--device", "cpu", "--dtype", "float32", "--port", str(port)]
 
 
