@@ -26,16 +26,22 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def browser():
+def playwright():
     if CHROMIUM is None:
         pytest.skip("no chromium on the path: install it (Debian: apt-get install chromium) or set STOCHROUTE_CHROMIUM")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture
+def browser(playwright):
+    """One a test: nothing is carried over, and a test that hangs holds up no other."""
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -235,7 +241,7 @@ def test_the_copied_request_gives_the_texts_on_the_page(page, server: Live):
     walk(page, seed="")
     shown = texts(page)
     page.click("#copy-curl")
-    page.wait_for_function("document.getElementById('status').textContent === 'Copied'")
+    page.locator("#status", has_text="Copied").wait_for()
     curl = page.evaluate("navigator.clipboard.readText()")
     assert curl.startswith(f"curl {server.url}/v1/completions")
     body = curl[curl.index("-d '") + 4 : curl.rindex("'")].replace("'\\''", "'")

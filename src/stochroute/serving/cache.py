@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-_SPARE_SLOTS = 128  # between two moves of everything; a move costs about as much as reading the cache once
+_SPARE_SLOTS = 32  # between two moves of everything; a move costs about as much as reading the cache once
 
 
 class RowCache(Cache):
