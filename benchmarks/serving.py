@@ -99,6 +99,19 @@ async def ask_all(url: str, model: str, texts: list[str], samples: int, tokens: 
         return sum(counts), time.perf_counter() - begin
 
 
+@contextlib.contextmanager
+def alone(processes: dict[str, psutil.Process], arm: str) -> Iterator[None]:
+    """Stops the other servers meanwhile: one that waits for requests may still use a core."""
+    others = [process for name, process in processes.items() if name != arm]
+    for process in others:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in others:
+            process.resume()
+
+
 def throughput(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of both servers, round by round, and the ratio."""
     texts = prompts(arguments.prompts)
@@ -106,12 +119,14 @@ def throughput(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     urls = {"stochroute": f"http://{_HOST}:8781", "transformers": f"http://{_HOST}:8782"}
     rates: dict[str, list[float]] = {arm: [] for arm in arms}
     with contextlib.ExitStack() as stack:
+        processes = {}
         for arm, command in arms.items():
-            stack.enter_context(serving(command, urls[arm]))
+            processes[arm] = stack.enter_context(serving(command, urls[arm]))
             asyncio.run(ask_all(urls[arm], folder, texts[:2], 2, 8))  # the first request loads and allocates
         for turn in range(arguments.rounds):
             for arm in list(arms)[:: 1 if turn % 2 else -1]:
-                count, seconds = asyncio.run(ask_all(urls[arm], folder, texts, arguments.samples, arguments.tokens))
+                with alone(processes, arm):
+                    count, seconds = asyncio.run(ask_all(urls[arm], folder, texts, arguments.samples, arguments.tokens))
                 rates[arm].append(count / seconds)
                 print(f"round {turn}: {arm} {count} tokens in {seconds:.1f} s: {count / seconds:.0f} a second")
     found = ratio(np.array(rates["stochroute"]), np.array(rates["transformers"]))
