@@ -18,6 +18,7 @@ from stochroute.cli.evaluate import evaluate as evaluate_verb
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
 from stochroute.cli.robustness import robustness as robustness_verb
+from stochroute.cli.serve import serve as serve_verb
 from stochroute.cli.train import train as train_verb
 from stochroute.cli.transmission import transmission as transmission_verb
 from stochroute.cli.uncertainty import uncertainty as uncertainty_verb
@@ -29,16 +30,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("generate")(generate_verb)
-app.command("calibrate")(calibrate_verb)
-app.command("train")(train_verb)
-app.command("robustness")(robustness_verb)
+for _name, _verb in (
+    ("generate", generate_verb),
+    ("serve", serve_verb),
+    ("calibrate", calibrate_verb),
+    ("train", train_verb),
+    ("evaluate", evaluate_verb),
+    ("transmission", transmission_verb),
+    ("uncertainty", uncertainty_verb),
+    ("robustness", robustness_verb),
+):
+    app.command(_name)(_verb)
 # everything after the verb, --help too, is for the harness
 _ALL_ARGUMENTS: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command("lm-eval", context_settings=_ALL_ARGUMENTS)(lm_eval_verb)
-app.command("transmission")(transmission_verb)
-app.command("uncertainty")(uncertainty_verb)
-app.command("evaluate")(evaluate_verb)
 app.add_typer(bench_verbs, name="bench")
 
 
