@@ -33,7 +33,7 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
     Path("prompts.jsonl").write_text('{"prompt": "Once"}\n')
     # the embedded model is tested elsewhere; here every command is parsed and checked up to loading
     Path("train.yaml").write_text("output: out\ndata: {train: texts.jsonl}\n")
-    for verb in ("generate", "train"):
+    for verb in ("evaluate", "generate", "train"):
         monkeypatch.setattr(f"stochroute.cli.{verb}.load_model", lambda name, *_: loaded.append(name) or 1 / 0)
     commands = [line.partition("#")[0] for line in README.splitlines() if line.startswith("stochroute ")]
     for command in commands:
