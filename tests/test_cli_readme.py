@@ -44,4 +44,4 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
             continue
         with pytest.raises(ZeroDivisionError):
             run(words)
-    assert loaded == [None, None, model, None, model]
+    assert loaded == [None, None, model, None, None, model]
