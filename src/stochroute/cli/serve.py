@@ -17,6 +17,7 @@ from stochroute.cli.models import LoadedModel, check_model_name, load_model
 from stochroute.cli.request import DTYPES, Noise
 
 _NETWORK, _LIMITS = "Network", "Limits"
+_BACKLOG = 2048
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 # The embedded model continues stories and knows no turns: what was said is the beginning of its story.
 _STORY_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -179,6 +180,7 @@ def _bind(host: str, port: int) -> socket.socket:
 def _listen(app: Any, bound: socket.socket, name: str, as_json: bool, guarded: bool) -> None:
     import uvicorn
 
+    bound.listen(_BACKLOG)  # from here on clients can connect, so that what is said next is true
     host, port = bound.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if as_json:
@@ -195,7 +197,7 @@ def _listen(app: Any, bound: socket.socket, name: str, as_json: bool, guarded: b
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
-        backlog=2048,
+        backlog=_BACKLOG,
     )
     try:
         uvicorn.Server(config).run(sockets=[bound])
