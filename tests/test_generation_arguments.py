@@ -24,6 +24,7 @@ import stochroute as sr
 from families import FAMILIES, VOCABULARY
 from generation_runs import IDS, LENGTHS, MANY, MANY_MASK, NEW, PROMPT, config, end_of_one_row, forwards, unshared
 from matrix import PATHS, routed_model, stock_model
+from stochroute.generation.settings import UNTRUNCATED
 
 REAL_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 
@@ -352,3 +353,14 @@ def test_chats_through_a_template_are_each_chat_alone():
         alone = routed.generate(**inputs, **(asked | {"paths": out.paths[rows], "seed": None}))
         assert tokenizer.batch_decode(alone.generated) == tokenizer.batch_decode(out.generated[rows])
     assert len(set(tokenizer.batch_decode(out.generated))) == 4
+
+
+def test_untruncated_sampling_is_untruncated_whatever_the_model_prefers():
+    routed = sr.route(copy.deepcopy(stock_model("llama")), sr.RoutingConfig(structural=None))
+    defaults = routed.model.generation_config
+    defaults.do_sample, defaults.top_k, defaults.top_p, defaults.min_p, defaults.typical_p = True, 3, 0.3, 0.5, 0.3
+    out = routed.generate(PROMPT, paths=2, seed=1, max_new_tokens=3, output_scores=True, do_sample=True, **UNTRUNCATED)
+    assert all(bool(scores.isfinite().all()) for scores in out.scores)
+    cut = routed.generate(PROMPT, paths=2, seed=1, max_new_tokens=3, output_scores=True)
+    assert not any(bool(scores.isfinite().all()) for scores in cut.scores)
+    assert out.receipts[0].decoding.keys() & UNTRUNCATED.keys() == set()

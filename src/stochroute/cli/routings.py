@@ -45,6 +45,13 @@ def routed_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> Rout
         return RoutedModel.from_pretrained(loaded.model, routing)
 
 
+def calibrated_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> tuple[RoutedModel, Report | None]:
+    """`routed_model`, and what a calibration found where `noise` asks for one, by options or by leaving them out."""
+    routed = routed_model(loaded, routing, noise)
+    budget = None if routing is not None else noise.budget_for(None if loaded.embedded else loaded.name)
+    return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
+
+
 def calibrated(routed: RoutedModel, loaded: LoadedModel, asked: Calibration) -> Report:
     """Puts the strengths found into the routed model, and returns the report; says meanwhile how far it is.
 

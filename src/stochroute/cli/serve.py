@@ -106,7 +106,7 @@ def serve(
         -d '{"model": "embedded", "prompt": "Once upon a time", "n": 4, "seed": 7, "max_tokens": 40}'
     """
     _check(host, port, api_key, log_level, dtype, max_rows, max_waiting, max_choices, timeout, max_body)
-    noise = Noise(strength, budget, layers, hold, form, span, attention_strength, expert_strength)
+    noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
     if routing is not None and noise.given():
         raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
     if routing is not None and not Path(routing).is_dir():
@@ -125,12 +125,9 @@ def serve(
         loaded = load_model(model, device, dtype)
 
         # imported only now, since it brings in torch and transformers
-        from stochroute.cli.routings import Calibration, calibrated, routed_model
+        from stochroute.cli.routings import calibrated_model
 
-        routed = routed_model(loaded, routing, noise)
-        asked = None if routing is not None else noise.budget_for(model)
-        if asked is not None:
-            calibrated(routed, loaded, Calibration(asked))
+        routed, _ = calibrated_model(loaded, routing, noise)
         if template is not None:
             loaded.tokenizer.chat_template = template
         elif loaded.embedded:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stochroute.cli.errors import BadInput, Interrupted, one_line
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.models import LoadedModel, check_model_name, encode, load_model
 from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import DTYPES, Noise
@@ -95,7 +95,9 @@ def transmission(
 
         given = [DEFAULT_PROMPTS[0]]
     loaded = load_model(model, device, dtype)
-    routed = _route(loaded, routing, noise)
+    from stochroute.cli.routings import calibrated_model
+
+    routed, _ = calibrated_model(loaded, routing, noise)
     strips: list[HeatStrip] = []
     try:
         for number, prompt in enumerate(given):
@@ -112,18 +114,6 @@ def transmission(
             raise BadInput(f"--output {output}: {error.strerror or error}; choose another place") from error
 
 
-def _route(loaded: LoadedModel, routing: str | None, noise: Noise) -> "RoutedModel":
-    from stochroute.routed import RoutedModel, route
-
-    try:
-        if routing is None:
-            return route(loaded.model, noise.config())
-        return RoutedModel.from_pretrained(loaded.model, routing)
-    except (ValueError, OSError) as error:
-        named = f"--model {loaded.name}" if routing is None else f"--routing {routing}"
-        raise BadInput(f"{named}: {one_line(error)}") from error
-
-
 def _strip(
     loaded: LoadedModel,
     routed: "RoutedModel",
@@ -138,6 +128,7 @@ def _strip(
     """The strip of a prompt and its text, or of what the first path writes."""
     import torch
 
+    from stochroute.generation.settings import UNTRUNCATED
     from stochroute.paths import derive_paths
     from stochroute.transmission import HeatStrip, decompose
 
@@ -147,15 +138,14 @@ def _strip(
     walked = derive_paths(seed, paths, prompt=number)
     if text is None:
         room = None if loaded.context is None else loaded.context - len(ids)
+        sampling: dict[str, Any] = {**UNTRUNCATED, "temperature": temperature}
         out = routed.generate(
             torch.tensor([ids], device=loaded.model.device),
             attention_mask=torch.ones(1, len(ids), dtype=torch.int64, device=loaded.model.device),
             paths=walked[:1],
             max_new_tokens=new_tokens if room is None else min(new_tokens, room),
             do_sample=True,
-            temperature=temperature,
-            top_k=0,
-            top_p=1.0,
+            **sampling,
             pad_token_id=loaded.pad,
         )
         written = cast(list[int], cast(Any, out.generated)[0].tolist())

@@ -9,14 +9,14 @@ import torch
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import LoadedModel, continuation, encode
 from stochroute.cli.request import Decoding, Request
-from stochroute.cli.routings import Calibration, calibrated, routed_model
+from stochroute.cli.routings import calibrated_model
 from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
+from stochroute.generation.settings import UNTRUNCATED
 from stochroute.paths import derive_paths
-from stochroute.routed import RoutedModel
 
 if TYPE_CHECKING:
-    from stochroute.calibration import Report
+    pass
 
 # New tokens when nothing is asked for. A story of the embedded model ends by itself well before.
 _DEFAULT_NEW_TOKENS = 128
@@ -47,7 +47,7 @@ class Walks:
         self._tokens = encode(loaded, prompts, request.chat)
         self._decoding = request.decoding
         self._new_tokens = _new_tokens(request.decoding, loaded, max(map(len, self._tokens)))
-        self._routed, self.report = _routed(request, loaded)
+        self._routed, self.report = calibrated_model(loaded, request.routing, request.noise)
 
     @property
     def total(self) -> int:
@@ -86,12 +86,8 @@ class Walks:
         decoding = self._decoding
         sampling: dict[str, Any] = {}
         if decoding.samples:
-            sampling = {
-                "temperature": 1.0 if decoding.temperature is None else decoding.temperature,
-                "top_k": decoding.top_k or 0,
-                "top_p": 1.0 if decoding.top_p is None else decoding.top_p,
-                "min_p": decoding.min_p,
-            }
+            asked = {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+            sampling = {**UNTRUNCATED, **{name: value for name, value in asked.items() if value is not None}}
         out: RoutedOutput = self._routed.generate(
             input_ids=torch.tensor(padded, device=self.loaded.model.device),
             attention_mask=torch.tensor(mask, device=self.loaded.model.device),
@@ -110,13 +106,6 @@ class Walks:
                 Row(self.prompts[prompt], prompt, text, receipt.path, receipt.start, self.seed, receipt.to_dict())
             )
         return rows
-
-
-def _routed(request: Request, loaded: LoadedModel) -> tuple[RoutedModel, "Report | None"]:
-    """The routed model, and what a calibration found where the request asks for one."""
-    routed = routed_model(loaded, request.routing, request.noise)
-    budget = None if request.routing is not None else request.noise.budget_for(request.model)
-    return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
 
 
 def _new_tokens(decoding: Decoding, loaded: LoadedModel, longest_prompt: int) -> int:

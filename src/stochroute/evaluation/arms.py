@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from stochroute.config import Attention, Experts, RoutingConfig, Structural
+from stochroute.generation.settings import UNTRUNCATED
 
 Family = Literal["paths", "sampler", "search", "dropout"]
 
@@ -45,16 +46,9 @@ class Decoding:
         """The arguments of `generate` for sampling or for greedy decoding, with every truncation stated."""
         if not self.samples:
             return {"do_sample": False}
-        return {
-            "do_sample": True,
-            "temperature": 1.0 if self.temperature is None else self.temperature,
-            "top_p": 1.0 if self.top_p is None else self.top_p,
-            "top_k": self.top_k or 0,
-            "min_p": self.min_p,
-            "typical_p": 1.0 if self.typical_p is None else self.typical_p,
-            "epsilon_cutoff": 0.0,
-            "eta_cutoff": 0.0,
-        }
+        names = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+        asked = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {"do_sample": True, **UNTRUNCATED, **asked}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from stochroute.generation.settings import UNTRUNCATED
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import format_path
 from stochroute.routing.attached import AttachedRouting
@@ -39,16 +40,7 @@ _NEUTRAL: dict[str, Any] = {
     "watermarking_config": None,
     "token_healing": False,
 }
-_NEUTRAL_SAMPLING: dict[str, Any] = {
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": None,
-    "top_h": None,
-    "typical_p": 1.0,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-}
+_NEUTRAL_SAMPLING: dict[str, Any] = {**UNTRUNCATED, "top_h": None}
 _NEUTRAL_BEAMS: dict[str, Any] = {"early_stopping": False, "length_penalty": 1.0}
 
 

@@ -10,6 +10,17 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 from transformers.generation.configuration_utils import GenerationMode
 
+# Sampling with nothing cut off. A model's defaults fill in what a call leaves out, and transformers has a top-k of 50.
+UNTRUNCATED: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+}
+
 _DEFAULT_NEW_TOKENS = 20  # transformers' own
 _UNSUPPORTED = ("custom_generate", "past_key_values")
 
@@ -28,6 +39,7 @@ def read_settings(model: Any, arguments: dict[str, Any]) -> tuple[GenerationConf
         if extra.get(name) is not None:
             raise ValueError(f"{name}= is not supported by routed.generate: call the model inside follow() instead")
     settings, _ = model._prepare_generation_config(config)
+    settings.min_p = settings.min_p or None  # 0 keeps every token, and None does not sort them for that
     asked = max(asked, settings.num_return_sequences or 1)
     if asked > 1:
         raise ValueError(f"num_return_sequences={asked} would walk one path several times: pass paths={asked}")

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stochroute.config import RoutingConfig, Span, Structural
+from stochroute.generation.settings import UNTRUNCATED
 from stochroute.measuring.continuations import Continuation, log_probabilities
 from stochroute.paths import check_integer, check_seed, derive_paths
 from stochroute.routed import RoutedModel, route
@@ -165,7 +166,7 @@ class RoutedLM(HFLM):
         temperature = settings.pop("temperature", 0.0)
         settings |= {"do_sample": samples}
         if samples:
-            settings = {"temperature": temperature or 1.0, "top_k": 0, **settings}
+            settings = {**UNTRUNCATED, "temperature": temperature or 1.0, **settings}
         contexts = [ids[on.bool()].tolist() for ids, on in zip(context, mask, strict=True)]
         return self.routed.generate(
             input_ids=context,

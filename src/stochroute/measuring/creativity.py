@@ -6,12 +6,13 @@ task.score(samples).creativity, task.ceiling(1024)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from stochroute.generation.settings import UNTRUNCATED
 from stochroute.routed import RoutedModel
 from stochroute.tasks import TokenTask
 
@@ -39,13 +40,8 @@ class Decoding:
         """As arguments of `generate`."""
         if self.temperature is None:
             return {"do_sample": False}
-        return {
-            "do_sample": True,
-            "temperature": self.temperature,
-            "top_k": 0,
-            "top_p": self.top_p,
-            "min_p": self.min_p,
-        }
+        asked = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"do_sample": True, **UNTRUNCATED, **asked}
 
 
 def write_samples(

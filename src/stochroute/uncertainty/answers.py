@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stochroute.generation.receipts import fingerprint
+from stochroute.generation.settings import UNTRUNCATED
 from stochroute.measuring.nats import mixture
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import check_seed, derive_paths, format_path
@@ -185,7 +186,7 @@ class Asker:
             stopping_criteria=[StopTexts(self.tokenizer, self.task.stop, width)],
             do_sample=arm.temperature > 0,
             num_beams=1,
-            **({"temperature": arm.temperature, "top_k": 0, "top_p": 1.0} if arm.temperature else {}),
+            **({**UNTRUNCATED, "temperature": arm.temperature} if arm.temperature else {}),
         )
         rows = iter(cast(list[list[int]], out.generated.tolist()))
         return [[self._ended(next(rows)) for _ in ids] for ids in paths]
