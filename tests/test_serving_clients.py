@@ -124,25 +124,36 @@ def test_openai_waits_and_tries_again_when_the_queue_is_full(folder: str):
 # -- LangChain
 
 
-@pytest.fixture
-def chat_model(server: Live):
+def chat_model(server: Live, **http):
     from langchain_openai import ChatOpenAI
 
     return ChatOpenAI(
-        model=NAME, base_url=f"{server.url}/v1", api_key=KEY, max_retries=0, max_tokens=12, http_client=plain_http(),
-        http_async_client=httpx.AsyncClient(trust_env=False), extra_body={"paths": PATHS[:1]},
-    )  # fmt: skip
+        model=NAME,
+        base_url=f"{server.url}/v1",
+        api_key=KEY,
+        max_retries=0,
+        max_tokens=12,
+        extra_body={"paths": PATHS[:1]},
+        **http,
+    )
 
 
-def test_langchain_invokes_streams_and_batches(chat_model, client: OpenAI):
+def test_langchain_invokes_streams_and_batches(server: Live, client: OpenAI):
     asked = {"model": NAME, "messages": CHAT, "max_tokens": 12, "extra_body": {"paths": PATHS[:1]}}
     expected = client.chat.completions.create(**asked)
-    answer = chat_model.invoke("Hello")
-    assert answer.content == expected.choices[0].message.content
-    assert answer.usage_metadata["output_tokens"] == expected.usage.completion_tokens
-    assert "".join(chunk.content for chunk in chat_model.stream("Hello")) == answer.content
-    assert [other.content for other in chat_model.batch(["Hello"] * 3)] == [answer.content] * 3
-    assert asyncio.run(chat_model.ainvoke("Hello")).content == answer.content
+    with plain_http() as http:
+        model = chat_model(server, http_client=http)
+        answer = model.invoke("Hello")
+        assert answer.content == expected.choices[0].message.content
+        assert answer.usage_metadata["output_tokens"] == expected.usage.completion_tokens
+        assert "".join(chunk.content for chunk in model.stream("Hello")) == answer.content
+        assert [other.content for other in model.batch(["Hello"] * 3)] == [answer.content] * 3
+
+    async def invoke() -> str:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await chat_model(server, http_async_client=http).ainvoke("Hello")).content
+
+    assert asyncio.run(invoke()) == answer.content
 
 
 # -- many clients at once
