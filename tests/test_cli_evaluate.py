@@ -233,7 +233,7 @@ BAD = {
     "an unknown arm": (["--arms", "temperature,warmth"], "'warmth' is unknown; choose from temperature, top-p"),
     "four budgets": (["--budgets", "1,2,3,4"], "give 5 different positive numbers"),
     "a word as a budget": (["--budgets", "1,2,3,4,much"], "--budgets 1,2,3,4,much"),
-    "an unreachable budget": (["--budgets", "1,2,3,4,500"], "shared: budget=1 is out of reach"),
+    "an unreachable budget": (["--budgets", "100,200,300,400,500"], "shared: budget=100 is out of reach"),
     "a seed": (["--seed", "-1"], "--seed=-1"),
     "a dtype": (["--dtype", "int8"], "--dtype int8: choose"),
     "a checker": (["--checker", "taste"], "--checker taste: choose story-world or answers"),

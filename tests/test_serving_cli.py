@@ -59,7 +59,9 @@ def test_a_port_that_is_taken_is_named(capsys, folder):
 def test_the_server_says_where_it_is_serves_the_model_and_ends_with_ctrl_c(folder, tmp_path):
     template = tmp_path / "chat.jinja"
     template.write_text("{{ messages[0].content }}!")
-    command = [sys.executable, "-c", "from stochroute.cli import main; main()", "serve", "--model", folder]
+    # a shell without job control has what it starts in the background ignore Ctrl-C
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heard}; from stochroute.cli import main; main()", "serve", "--model", folder]
     options = ["--port", "0", "--json", "--chat-template", str(template), "--strength", "0.7", "--dtype", "float64"]
     environment = {**os.environ, "STOCHROUTE_API_KEY": "secret"}
     server = subprocess.Popen(
