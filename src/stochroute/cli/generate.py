@@ -34,13 +34,7 @@ def generate(
     model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Effect of the noise, in nats of KL(routed ‖ clean) a position; finds the strength. See: calibrate.",
-            rich_help_panel=noise_options.PANEL,
-        ),
-    ] = None,
+    budget: noise_options.Budget = None,
     layers: noise_options.Layers = None,
     hold: noise_options.Hold = None,
     form: noise_options.Form = None,

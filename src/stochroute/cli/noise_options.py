@@ -20,6 +20,13 @@ Strength = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        help="Effect of the noise, in nats of KL(routed ‖ clean) a position; finds the strength. See: calibrate.",
+        rich_help_panel=PANEL,
+    ),
+]
 Layers = Annotated[
     str | None,
     typer.Option(help="all, upper_third, middle_third, lower_third, or numbers: 0,3 or 2-5.", rich_help_panel=PANEL),

@@ -8,20 +8,20 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.models import check_model_name, load_model
-from stochroute.cli.request import DTYPES, Noise
+from stochroute.cli.request import DTYPES, Noise, check_routing
 
 if TYPE_CHECKING:
     from stochroute.config import RoutingConfig
     from stochroute.robustness import Answers, Item, Plan, Sample, Tables
 
-_ATTACK, _NOISE, _IN_OUT = "Attack", "Noise inside the model", "Input, output"
+_ATTACK, _NOISE, _IN_OUT = "Attack", noise_options.PANEL, "Input, output"
 _STRENGTHS = "0.1"
 
 
@@ -64,9 +64,7 @@ def robustness(
     validation: Annotated[
         float, typer.Option(help="Share of the prompts that choose, where there is a choice.", rich_help_panel=_ATTACK)
     ] = 0.3,
-    routing: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=_NOISE)
-    ] = None,
+    routing: noise_options.RoutingFolder = None,
     strengths: Annotated[
         str | None,
         typer.Option(
@@ -74,15 +72,15 @@ def robustness(
             rich_help_panel=_NOISE,
         ),
     ] = None,
-    layers: Annotated[str | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
-    hold: Annotated[str | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
-    form: Annotated[str | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
+    layers: noise_options.Layers = None,
+    hold: noise_options.Hold = None,
+    form: noise_options.Form = None,
     span: Annotated[
         str | None,
         typer.Option(help="generated, or all: noise while the prompt is read as well.", rich_help_panel=_NOISE),
     ] = None,
-    attention_strength: Annotated[float | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
-    expert_strength: Annotated[float | None, typer.Option(help="As in generate.", rich_help_panel=_NOISE)] = None,
+    attention_strength: noise_options.AttentionStrength = None,
+    expert_strength: noise_options.ExpertStrength = None,
     max_new_tokens: Annotated[int, typer.Option(help="Of an answer that is written.", rich_help_panel=_IN_OUT)] = 32,
     chat: Annotated[
         bool, typer.Option("--chat", help="Put each prompt into the chat template.", rich_help_panel=_IN_OUT)
@@ -201,11 +199,9 @@ def _routings(noise: Noise, strengths: str | None, routing: str | None) -> "dict
             raise BadInput(f"--strengths {strengths}: names one twice")
         _numbers("--strengths", strengths or _STRENGTHS)
         return {name: _with_strength(noise, name) for name in names}
-    given = [*(["--strengths"] if strengths is not None else []), *noise.given()]
-    if given:
-        raise BadInput(f"{given[0]} has no effect beside --routing {routing}: leave one of them out")
-    if not Path(routing).is_dir():
-        raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
+    if strengths is not None:
+        raise BadInput(f"--strengths has no effect beside --routing {routing}: leave one of them out")
+    check_routing(routing, noise)
     return {routing: routing}
 
 

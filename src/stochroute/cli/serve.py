@@ -14,7 +14,7 @@ import typer
 from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, check_model_name, load_model
-from stochroute.cli.request import DTYPES, Noise
+from stochroute.cli.request import DTYPES, Noise, check_routing
 
 _NETWORK, _LIMITS = "Network", "Limits"
 _BACKLOG = 2048
@@ -33,13 +33,7 @@ def serve(
     ] = None,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Effect of the noise, in nats of KL(routed ‖ clean) a position; finds the strength. See: calibrate.",
-            rich_help_panel=noise_options.PANEL,
-        ),
-    ] = None,
+    budget: noise_options.Budget = None,
     budgets: Annotated[
         bool | None,
         typer.Option(
@@ -107,11 +101,7 @@ def serve(
     """
     _check(host, port, api_key, log_level, dtype, max_rows, max_waiting, max_choices, timeout, max_body)
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
-    if routing is not None and noise.given():
-        raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
-    if routing is not None and not Path(routing).is_dir():
-        raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
-    noise.config()
+    check_routing(routing, noise)
     check_model_name(model)
     template = None if chat_template is None else _read_template(chat_template)
     try:

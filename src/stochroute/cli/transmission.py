@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.models import LoadedModel, check_model_name, encode, load_model
 from stochroute.cli.prompts import read_prompts
@@ -17,8 +18,6 @@ from stochroute.cli.request import DTYPES, Noise
 if TYPE_CHECKING:
     from stochroute.routed import RoutedModel
     from stochroute.transmission import HeatStrip
-
-_NOISE = "Noise inside the model"
 
 
 def transmission(
@@ -34,29 +33,14 @@ def transmission(
     paths: Annotated[int, typer.Option(help="Paths to compare, at least two.")] = 16,
     seed: Annotated[int, typer.Option(help="Derives the path ids.")] = 0,
     model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
-    routing: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=_NOISE)
-    ] = None,
-    strength: Annotated[
-        str | None, typer.Option(help="Over the activation's size; or one a layer: 0.1,0.2.", rich_help_panel=_NOISE)
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            help="all, upper_third, middle_third, lower_third, or numbers: 0,3 or 2-5.", rich_help_panel=_NOISE
-        ),
-    ] = None,
-    hold: Annotated[
-        str | None, typer.Option(help="Tokens that share one draw, or: sequence.", rich_help_panel=_NOISE)
-    ] = None,
-    form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
-    span: Annotated[str | None, typer.Option(help="generated or all positions.", rich_help_panel=_NOISE)] = None,
-    attention_strength: Annotated[
-        float | None, typer.Option(help="Noise on attention scores, in nats.", rich_help_panel=_NOISE)
-    ] = None,
-    expert_strength: Annotated[
-        float | None, typer.Option(help="Noise on the choice of experts, in nats.", rich_help_panel=_NOISE)
-    ] = None,
+    routing: noise_options.RoutingFolder = None,
+    strength: noise_options.Strength = None,
+    layers: noise_options.Layers = None,
+    hold: noise_options.Hold = None,
+    form: noise_options.Form = None,
+    span: noise_options.Span = None,
+    attention_strength: noise_options.AttentionStrength = None,
+    expert_strength: noise_options.ExpertStrength = None,
     temperature: Annotated[float, typer.Option(help="At which the sampler would draw.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Length of a text that a path writes.")] = 64,
     output: Annotated[

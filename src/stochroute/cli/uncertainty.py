@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stochroute.cli import noise_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, check_model_name, load_model
 from stochroute.cli.request import DTYPES, Noise
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("noise-injection",)
 _SHOWN = ("answer entropy", "token transmission")  # whose gains a person sees; --json has all
-_NOISE, _ANSWERS, _IN_OUT = "Noise inside the model", "Questions and answers", "Input, output"
+_NOISE, _ANSWERS, _IN_OUT = noise_options.PANEL, "Questions and answers", "Input, output"
 
 
 def uncertainty(
@@ -74,22 +75,13 @@ def uncertainty(
     strength: Annotated[
         str | None, typer.Option(help="Over the activation's size; or one a layer: 0.1,0.2.", rich_help_panel=_NOISE)
     ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            help="all, upper_third, middle_third, lower_third, or numbers: 0,3 or 2-5.", rich_help_panel=_NOISE
-        ),
-    ] = None,
-    hold: Annotated[
-        str | None, typer.Option(help="Tokens that share one draw, or: sequence.", rich_help_panel=_NOISE)
-    ] = None,
-    form: Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=_NOISE)] = None,
+    layers: noise_options.Layers = None,
+    hold: noise_options.Hold = None,
+    form: noise_options.Form = None,
     span: Annotated[
         str | None, typer.Option(help="all positions (default here) or generated.", rich_help_panel=_NOISE)
     ] = None,
-    attention_strength: Annotated[
-        float | None, typer.Option(help="Noise on attention scores, in nats.", rich_help_panel=_NOISE)
-    ] = None,
+    attention_strength: noise_options.AttentionStrength = None,
     output: Annotated[
         str | None,
         typer.Option(
