@@ -29,7 +29,7 @@ TEXTS = SHARED / "data" / "tinystories_valid_256k.txt"
 RUNS: dict[str, list[str]] = {
     "stories3M": [
         *["--model", str(SHARED / "models" / "stories3M"), "--judge", str(SHARED / "models" / "stories260K")],
-        *["--texts", str(TEXTS), "--prompt-count", "16", "--samples", "10", "--max-new-tokens", "40"],
+        *["--texts", str(TEXTS), "--prompt-count", "64", "--samples", "10", "--max-new-tokens", "40"],
         "--mauve",
     ],
     "story_world": ["--prompt-count", "16", "--samples", "8", "--max-new-tokens", "96"],

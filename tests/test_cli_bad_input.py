@@ -49,6 +49,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--top-k", "0"], "--top-k 0"),
         (["--top-p", "1.5"], "--top-p 1.5"),
         (["--min-p", "-1"], "--min-p -1"),
+        (["--spread"], "--spread has no effect on greedy decoding: add --temperature 1"),
         (["--max-new-tokens", "0"], "--max-new-tokens 0"),
         (["--batch", "0"], "--batch 0"),
         (["--dtype", "int8"], "--dtype int8"),

@@ -66,6 +66,15 @@ def test_sampling_options_turn_token_routing_on(model: str, capsys: pytest.Captu
         assert rows_of(capsys, *arguments, *option) == sampled
 
 
+def test_spread_walks_spread_paths_that_replay(model: str, capsys: pytest.CaptureFixture[str]):
+    asked = ("--model", model, "--temperature", "1", "--spread", "--dtype", "float64")
+    rows = rows_of(capsys, "ab", "c", "--paths", "3", "--seed", "7", *asked)
+    expected = [p for prompt in (0, 1) for p in sr.derive_paths(7, 3, prompt=prompt, spread=True)]
+    assert [row["path"] for row in rows] == [sr.format_path(p) for p in expected]
+    assert all(row["receipt"]["decoding"]["spread"] is True for row in rows)
+    assert rows_of(capsys, "c", "--replay", rows[4]["path"], *asked)[0]["text"] == rows[4]["text"]
+
+
 def test_a_seed_that_was_not_given_is_reported_and_gives_the_same_rows_again(
     model: str, capsys: pytest.CaptureFixture[str]
 ):

@@ -10,7 +10,11 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+SIBLING_BITS = 12  # 4,096 spread paths know of each other
+
 _LIMIT = 1 << 64
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
 _HEX_DIGITS = re.compile(r"[0-9a-fA-F]{16}")
 
 
@@ -19,7 +23,7 @@ def draw_seed() -> int:
     return secrets.randbits(64)
 
 
-def derive_paths(seed: int, n: int, prompt: int = 0) -> list[int]:
+def derive_paths(seed: int, n: int, prompt: int = 0, spread: bool = False) -> list[int]:
     """n path ids for one prompt, mixed from (seed, sample index, prompt index) by Philox4x32-10.
 
         >>> [format_path(p) for p in derive_paths(7, 2)] == [format_path(p) for p in derive_paths(7, 9)[:2]]
@@ -28,10 +32,15 @@ def derive_paths(seed: int, n: int, prompt: int = 0) -> list[int]:
     The seed is the key and (sample, prompt, 0, 0) the counter, so neighbouring seeds share no ids, the first n ids
     do not depend on n, and prompt 5 gets the same ids whichever prompts stand beside it.
 
+    Spread ids hold, well mixed, which family they belong to (52 bits of the Philox words with 1 in the counter's third
+    place) and which number they have in it. `generate(…, spread=True)` reads that; to everything else they are ids
+    like others. 4,096 of them make a family.
+
     Args:
         seed: integer in [0, 2⁶⁴).
         n: how many ids, in [1, 2³²).
         prompt: index of the prompt, in [0, 2³²).
+        spread: whether the ids are to be walked with `spread=True`.
 
     Raises:
         ValueError: an argument is out of its range or no integer.
@@ -40,7 +49,37 @@ def derive_paths(seed: int, n: int, prompt: int = 0) -> list[int]:
     _check_range("n", n, 1, 1 << 32, "ask for at least one path")
     _check_range("prompt", prompt, 0, 1 << 32, "number the prompts 0, 1, …")
 
+    if spread:
+        return _derive_spread(seed, n, prompt)
     return derive_grid([seed], range(n), [prompt])
+
+
+def read_sibling(path: int) -> tuple[int, int]:
+    """The family of a path id in [0, 2⁵²) and its number there in [0, 2¹²); any id has both."""
+    plain = _unmix(path)
+    return plain >> SIBLING_BITS, plain % (1 << SIBLING_BITS)
+
+
+def _derive_spread(seed: int, n: int, prompt: int) -> list[int]:
+    families = -(-n >> SIBLING_BITS)
+    words = _path_words([seed], range(families), [prompt], third=1)[0]
+    numbers = ((words[i >> SIBLING_BITS], i % (1 << SIBLING_BITS)) for i in range(n))
+    return [_mix(word >> SIBLING_BITS << SIBLING_BITS | number) for word, number in numbers]
+
+
+def _mix(x: int) -> int:
+    """A bijection of 64-bit integers whose every output bit hangs on every input bit (splitmix64's: Steele, Lea &
+    Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014)."""
+    x = (x ^ x >> 30) * _MIX_1 % _LIMIT
+    x = (x ^ x >> 27) * _MIX_2 % _LIMIT
+    return x ^ x >> 31
+
+
+def _unmix(x: int) -> int:
+    """The inverse of `_mix`."""
+    x = (x ^ x >> 31 ^ x >> 62) * pow(_MIX_2, -1, _LIMIT) % _LIMIT
+    x = (x ^ x >> 27 ^ x >> 54) * pow(_MIX_1, -1, _LIMIT) % _LIMIT
+    return x ^ x >> 30 ^ x >> 60
 
 
 def derive_grid(seeds: Sequence[int], samples: Sequence[int], prompts: Sequence[int]) -> list[int]:
@@ -51,6 +90,11 @@ def derive_grid(seeds: Sequence[int], samples: Sequence[int], prompts: Sequence[
         samples: sample indices, in [0, 2³²).
         prompts: one a pair, in [0, 2³²).
     """
+    return [path for row in _path_words(seeds, samples, prompts, third=0) for path in row]
+
+
+def _path_words(seeds: Sequence[int], samples: Sequence[int], prompts: Sequence[int], third: int) -> list[list[int]]:
+    """64 random bits for each sample of each (seed, prompt) pair; `third` keeps two uses of the counter apart."""
     import torch
 
     from stochroute.noise import Kind, key_words, philox4x32
@@ -58,9 +102,11 @@ def derive_grid(seeds: Sequence[int], samples: Sequence[int], prompts: Sequence[
     counter = torch.zeros(len(prompts), len(samples), 4, dtype=torch.int64)
     counter[..., 0] = torch.tensor(samples)
     counter[..., 1] = torch.tensor(prompts)[:, None]
+    counter[..., 2] = third
     counter[..., 3] = int(Kind.PATH)
-    words = philox4x32(counter, key_words(list(seeds))[:, None])[..., :2].flatten(0, 1)
-    return [high << 32 | low for low, high in cast(list[list[int]], words.tolist())]
+    words = philox4x32(counter, key_words(list(seeds))[:, None])[..., :2]
+    rows = cast(list[list[list[int]]], words.tolist())
+    return [[high << 32 | low for low, high in row] for row in rows]
 
 
 def check_seed(seed: int) -> int:

@@ -38,6 +38,7 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
         *,
         paths: int | Sequence[PathId] | Sequence[Sequence[PathId]] = 1,
         seed: int | None = None,
+        spread: bool = False,
         rows_at_once: int | None = None,
         **arguments: Any,
     ) -> RoutedOutput:
@@ -47,6 +48,8 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
             routed.generate(**inputs, paths=[out.paths[3]], max_new_tokens=64)  # that text again
 
         With `do_sample=True` the draws come from the path as well (token routing), so a sampled text replays too.
+        `spread=True` shares the model's distribution out among the paths of a prompt, so that they say more different
+        things while each is distributed as before (`generation.spreading`).
         With span "generated" each prompt is computed once, clean, and its cache spread over its paths.
 
         Args:
@@ -55,6 +58,8 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
                 one a row, or a list for each. A receipt in an id's place is compared with the present
                 circumstances, and what differs is warned about (ReplayMismatch).
             seed: in [0, 2⁶⁴), for a number of paths; None has one drawn, and reported in the result.
+            spread: whether sampled texts of one prompt are spread evenly; the ids are then those of
+                `derive_paths(…, spread=True)`.
             rows_at_once: rows to compute together, at most; None fits them to half of the free memory. It changes no
                 text.
             **arguments: as in transformers' generate. Beam search walks one path a prompt.
@@ -63,7 +68,7 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
             ValueError: bad paths or seed, an empty or too long prompt, padding at the right, num_return_sequences,
                 beam sampling, sampled assisted decoding, several paths with nothing to tell them apart.
         """
-        return generate(self, inputs, paths, seed, rows_at_once, arguments)
+        return generate(self, inputs, paths, seed, spread, rows_at_once, arguments)
 
     def forward(
         self,

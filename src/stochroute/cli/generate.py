@@ -55,6 +55,14 @@ def generate(
     min_p: Annotated[
         float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
     ] = None,
+    spread: Annotated[
+        bool,
+        typer.Option(
+            "--spread",
+            help="Share what is likely out among a prompt's paths: more different texts, each as likely as before.",
+            rich_help_panel=_TOKENS,
+        ),
+    ] = False,
     chat: Annotated[
         bool, typer.Option("--chat", help="Put each prompt into the chat template.", rich_help_panel=_TOKENS)
     ] = False,
@@ -96,7 +104,7 @@ def generate(
         model=model,
         routing=routing,
         noise=Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget),
-        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
+        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread),
         chat=chat,
         json=json,
         output=output,

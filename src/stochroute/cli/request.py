@@ -92,6 +92,7 @@ class Decoding:
 
     Attributes:
         max_new_tokens: None for a default that fits the model.
+        spread: whether sampled texts of one prompt are spread evenly.
     """
 
     max_new_tokens: int | None
@@ -99,6 +100,7 @@ class Decoding:
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    spread: bool = False
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
@@ -111,6 +113,8 @@ class Decoding:
             raise BadInput(f"--top-p {self.top_p}: must be in (0, 1]; leave it out to keep every token")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise BadInput(f"--min-p {self.min_p}: must be in [0, 1]; leave it out to keep every token")
+        if self.spread and not self.samples:
+            raise BadInput("--spread has no effect on greedy decoding: add --temperature 1, or leave it out")
 
     @property
     def samples(self) -> bool:

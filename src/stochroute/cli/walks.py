@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 
@@ -14,9 +14,6 @@ from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.generation.settings import UNTRUNCATED
 from stochroute.paths import derive_paths
-
-if TYPE_CHECKING:
-    pass
 
 # New tokens when nothing is asked for. A story of the embedded model ends by itself well before.
 _DEFAULT_NEW_TOKENS = 128
@@ -57,7 +54,7 @@ class Walks:
         """The path ids of a prompt, whatever else is asked for and however it is batched."""
         if self.seed is None:
             return self._replay
-        return derive_paths(self.seed, self.paths_each, prompt=prompt)
+        return derive_paths(self.seed, self.paths_each, prompt=prompt, spread=self._decoding.spread)
 
     def batches(self, finished: int, most: int) -> Iterator[Batch]:
         """What is left after the first `finished` rows, in order, at most `most` rows at once."""
@@ -94,6 +91,7 @@ class Walks:
             paths=batch.paths,
             max_new_tokens=self._new_tokens,
             do_sample=decoding.samples,
+            spread=decoding.spread,
             pad_token_id=self.loaded.pad,
             **sampling,
         )

@@ -14,6 +14,8 @@ BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.4)  # nats per noised position
 NO_NOISE = RoutingConfig(structural=None)
 
 _TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
+_HOT_TEMPERATURES = (0.6, 0.8, 1.2, 1.6, 2.0)
+_TOP_K = (2, 4, 8, 16, 50)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Decoding:
         beams: width of a beam search that keeps the samples' number of texts.
         diversity_penalty: λ of a diverse beam search with one beam a group (Vijayakumar et al. 2018, arXiv 1610.02424).
         dropout: share of the feed-forward outputs dropped at every forward pass (Monte Carlo dropout).
+        spread: whether the sampled texts of one prompt share its distribution out (`generation.spreading`).
     """
 
     temperature: float | None = None
@@ -36,6 +39,7 @@ class Decoding:
     beams: int | None = None
     diversity_penalty: float | None = None
     dropout: float | None = None
+    spread: bool = False
 
     @property
     def samples(self) -> bool:
@@ -48,7 +52,7 @@ class Decoding:
             return {"do_sample": False}
         names = ("temperature", "top_p", "top_k", "min_p", "typical_p")
         asked = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return {"do_sample": True, **UNTRUNCATED, **asked}
+        return {"do_sample": True, "spread": self.spread, **UNTRUNCATED, **asked}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class Setting:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, what is left out of the decoding left out here."""
-        decoding = {name: value for name, value in asdict(self.decoding).items() if value is not None}
+        decoding = {
+            name: value for name, value in asdict(self.decoding).items() if value is not None and value is not False
+        }
         routing = self.routing.to_dict()
         return {"arm": self.arm, "family": self.family, "label": self.label, "decoding": decoding,
                 "routing": routing, "budget": self.budget}  # fmt: skip
@@ -95,7 +101,7 @@ class Arm:
 
     Attributes:
         name: unique among the arms.
-        family: "paths" (noise inside the model, with or without sampling), "sampler", "search" or "dropout".
+        family: "paths" (noise inside the model, tokens spread along paths, or both), "sampler", "search" or "dropout".
         about: what it does, in a line.
         settings: the sweep.
     """
@@ -129,11 +135,12 @@ def _samplers() -> list[Arm]:
                         [(f"T {t}", Decoding(temperature=t)) for t in _TEMPERATURES]),
         "top-p": ("the likeliest tokens that hold a share p, T 1",
                   [(f"p {p}", Decoding(top_p=p)) for p in (0.5, 0.7, 0.8, 0.9, 0.95)]),
-        "top-k": ("the k likeliest tokens, T 1", [(f"k {k}", Decoding(top_k=k)) for k in (2, 4, 8, 16, 50)]),
+        "top-k": ("the k likeliest tokens, T 1", [(f"k {k}", Decoding(top_k=k)) for k in _TOP_K]),
         "min-p": ("tokens above a share of the likeliest, T 1",
                   [(f"min-p {p}", Decoding(min_p=p)) for p in (0.4, 0.2, 0.1, 0.05, 0.02)]),
-        "hot min-p": ("min-p 0.1 at T", [(f"T {t}", Decoding(temperature=t, min_p=0.1))
-                                          for t in (0.6, 0.8, 1.2, 1.6, 2.0)]),
+        "hot top-p": ("top-p 0.9 at T", [(f"T {t}", Decoding(temperature=t, top_p=0.9)) for t in _HOT_TEMPERATURES]),
+        "hot top-k": ("top-k 8 at T", [(f"T {t}", Decoding(temperature=t, top_k=8)) for t in _HOT_TEMPERATURES]),
+        "hot min-p": ("min-p 0.1 at T", [(f"T {t}", Decoding(temperature=t, min_p=0.1)) for t in _HOT_TEMPERATURES]),
         "typical": ("locally typical tokens of a share τ, T 1",
                     [(f"τ {p}", Decoding(typical_p=p)) for p in (0.3, 0.5, 0.7, 0.85, 0.95)]),
     }  # fmt: skip
@@ -174,13 +181,28 @@ def _paths(budgets: tuple[float, ...], experts: bool) -> list[Arm]:
                                         for b in budgets))
         for name, (about, routing) in routings.items()
     ]  # fmt: skip
-    middle = budgets[SETTINGS // 2]
-    both = "shared + temperature"
-    swept = tuple(
-        Setting(both, "paths", f"T {t}", Decoding(temperature=t), RoutingConfig(structural=structural), middle)
-        for t in _TEMPERATURES
-    )
-    return [*arms, Arm(both, "paths", f"shared at {middle} nats, and temperature", swept)]
+    return [*arms, *_sampled_paths(structural, budgets[SETTINGS // 2])]
+
+
+def _sampled_paths(structural: Structural, budget: float) -> list[Arm]:
+    """Paths that the tokens are drawn from as well: beside noise in the model, spread over it, or both."""
+    noise = RoutingConfig(structural=structural)
+    top_k = [(f"k {k}", Decoding(top_k=k)) for k in _TOP_K]
+    spread_top_k = [(f"k {k}", Decoding(top_k=k, spread=True)) for k in _TOP_K]
+    sweeps = {
+        "shared + temperature": (f"shared at {budget} nats, and temperature", noise,
+                                 [(f"T {t}", Decoding(temperature=t)) for t in _TEMPERATURES]),
+        "shared + top-k": (f"shared at {budget} nats, and top-k", noise, top_k),
+        "top-k, spread": ("top-k, its distribution shared out among the texts of a prompt", NO_NOISE, spread_top_k),
+        "shared + top-k, spread": (f"shared at {budget} nats, and top-k shared out", noise, spread_top_k),
+    }  # fmt: skip
+    return [
+        Arm(name, "paths", about, tuple(
+            Setting(name, "paths", label, decoding, routing, None if routing is NO_NOISE else budget)
+            for label, decoding in sweep
+        ))
+        for name, (about, routing, sweep) in sweeps.items()
+    ]  # fmt: skip
 
 
 def _others(samples: int) -> list[Arm]:

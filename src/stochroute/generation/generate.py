@@ -22,8 +22,8 @@ from stochroute.generation.request import (
     read_rows,
 )
 from stochroute.generation.settings import check_mode, own_defaults_aside, read_settings, set_new_tokens
+from stochroute.generation.spreading import SpreadTokenRouting
 from stochroute.generation.token_routing import TokenRouting
-from stochroute.noise import key_words
 from stochroute.routing.attached import AttachedRouting
 
 
@@ -33,11 +33,12 @@ def generate(
     inputs: Tensor | None,
     paths: int | Sequence[PathId] | Sequence[Sequence[PathId]],
     seed: int | None,
+    spread: bool,
     rows_at_once: int | None,
     arguments: dict[str, Any],
 ) -> RoutedOutput:
     """See `stochroute.routed.RoutedModel.generate`; `arguments` are those of transformers' generate."""
-    call = _Call(routed, inputs, paths, seed, rows_at_once, arguments)
+    call = _Call(routed, inputs, paths, seed, spread, rows_at_once, arguments)
     rows, most = range(len(call.rows.paths)), call.rows_at_once
     return call.collect([call.write(rows[first : first + most]) for first in range(0, len(rows), most)])
 
@@ -51,6 +52,7 @@ class _Call:
         inputs: Tensor | None,
         paths: int | Sequence[PathId] | Sequence[Sequence[PathId]],
         seed: int | None,
+        spread: bool,
         rows_at_once: int | None,
         arguments: dict[str, Any],
     ):
@@ -62,6 +64,9 @@ class _Call:
         self.settings, self.extra = read_settings(self.model, arguments)
         mode = check_mode(self.settings, self.extra)
         self.samples: bool = bool(self.settings.do_sample)
+        self.spread = spread
+        if spread and not self.samples:
+            raise ValueError("spread=True has no effect without sampling: pass do_sample=True, or leave it out")
         self.beams: int = self.settings.num_beams or 1
         self.assisted = mode == GenerationMode.ASSISTED_GENERATION
 
@@ -70,7 +75,7 @@ class _Call:
         self.prompts: Prompts = read_prompts(given, mask, self.settings.pad_token_id, eos)
         if self.settings.pad_token_id is None:
             self.settings.pad_token_id = eos[0] if eos else 0
-        self.rows: Rows = read_rows(paths, seed, len(self.prompts.lengths))
+        self.rows: Rows = read_rows(paths, seed, spread, len(self.prompts.lengths))
         if self.beams > 1 and self.rows.most_for_one_prompt > 1:
             raise ValueError(f"num_beams={self.beams} searches along one path a prompt: pass paths=1")
         kinds_on = any((routed.structural, routed.attention, routed.experts))
@@ -119,12 +124,8 @@ class _Call:
             extra["past_key_values"] = self._shared_cache(prompt_of)
         if self.samples:
             lengths = torch.tensor([self.prompts.lengths[p] for p in prompt_of], device=self.model.device)
-            routing = TokenRouting(
-                key_words(paths, self.model.device),
-                lengths,
-                bool(settings.output_scores),
-                extra.get("streamer"),
-            )
+            chooser = SpreadTokenRouting if self.spread else TokenRouting
+            routing = chooser(paths, lengths, bool(settings.output_scores), extra.get("streamer"))
             extra["custom_generate"] = routing.decode
         beamed = [p for p in paths for _ in range(self.beams)]
         begins = [s for s in starts for _ in range(self.beams)]
@@ -153,7 +154,7 @@ class _Call:
     def collect(self, chunks: list[Any]) -> RoutedOutput:
         """The rows of all chunks together, with their receipts."""
         plain = [chunk if isinstance(chunk, Tensor) else chunk.sequences for chunk in chunks]
-        receipts = write_receipts(self.routed, self.rows.paths, self.starts, self.settings)
+        receipts = write_receipts(self.routed, self.rows.paths, self.starts, self.settings, self.spread)
         for row, expected in self.rows.expected.items():
             differences = expected.differences(receipts[row])
             if differences:

@@ -94,7 +94,7 @@ class Receipt:
 
 
 def write_receipts(
-    routed: AttachedRouting, paths: list[int], starts: list[int], settings: GenerationConfig
+    routed: AttachedRouting, paths: list[int], starts: list[int], settings: GenerationConfig, spread: bool = False
 ) -> list[Receipt]:
     """One receipt a row; `settings` with the model's defaults filled in."""
     neutral = {
@@ -104,6 +104,7 @@ def write_receipts(
     }
     chosen = {name: getattr(settings, name, None) for name in neutral}
     decoding = {n: _jsonable(v) for n, v in chosen.items() if v is not None and v != neutral[n]}
+    decoding |= {"spread": True} if spread else {}
     shared = {
         "routing": routing_hash(routed),
         "noise_version": NOISE_VERSION,

@@ -122,13 +122,16 @@ def read_prompts(
     return Prompts(given, attention_mask, lengths)
 
 
-def read_rows(paths: int | Sequence[PathId] | Sequence[Sequence[PathId]], seed: int | None, prompts: int) -> Rows:
+def read_rows(
+    paths: int | Sequence[PathId] | Sequence[Sequence[PathId]], seed: int | None, spread: bool, prompts: int
+) -> Rows:
     """The rows that `paths` and `seed` ask for.
 
     Args:
         paths: a number of paths for each prompt; or ids (receipts count as ids): flat for one prompt, flat with one a
             row or one list a prompt for several.
         seed: the seed of a number of paths; None draws one.
+        spread: whether a number of paths means siblings.
         prompts: the number of prompts.
 
     Raises:
@@ -138,7 +141,7 @@ def read_rows(paths: int | Sequence[PathId] | Sequence[Sequence[PathId]], seed: 
         if paths < 1:
             raise ValueError(f"paths={paths} is no number of paths: ask for at least 1, or give a list of path ids")
         seed = draw_seed() if seed is None else seed
-        ids = [derive_paths(seed, paths, prompt=p) for p in range(prompts)]
+        ids = [derive_paths(seed, paths, prompt=p, spread=spread) for p in range(prompts)]
         return Rows(
             [path for group in ids for path in group],
             [p for p in range(prompts) for _ in range(paths)],

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from stochroute.noise import gumbel_noise
+from stochroute.noise import gumbel_noise, key_words
 
 
 class TokenRouting(LogitsProcessor):
@@ -19,12 +19,12 @@ class TokenRouting(LogitsProcessor):
         unperturbed: the warped logits of every step before the noise, float32 (rows, vocabulary), when they are kept.
     """
 
-    def __init__(self, keys: Tensor, prompt_lengths: Tensor, keep_scores: bool, streamer: Any = None):
-        """keys: int64 (rows, 2); prompt_lengths: int64 (rows,), real tokens of each row's prompt.
+    def __init__(self, paths: list[int], prompt_lengths: Tensor, keep_scores: bool, streamer: Any = None):
+        """prompt_lengths: int64 (rows,), real tokens of each row's prompt, on the device of the scores.
 
         The streamer is handed on, because transformers hands none to a custom decoding method.
         """
-        self._keys = keys
+        self._keys = key_words(paths, prompt_lengths.device)
         self._prompt_lengths = prompt_lengths
         self._keep_scores = keep_scores
         self._streamer = streamer

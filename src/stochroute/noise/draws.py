@@ -32,6 +32,7 @@ class Kind(IntEnum):
     EXPERT = 3
     TOKEN = 4
     BASIS = 5
+    CODE = 6
 
 
 def key_words(paths: list[int], device: torch.device | str | None = None) -> Tensor:
@@ -177,3 +178,27 @@ def gumbel_noise(keys: Tensor, vocabulary: int, position: Tensor) -> Tensor:
     words = _words(keys, vocabulary, position, 0, Kind.TOKEN)
     u = (words.to(torch.float64) + 0.5) / 2.0**32
     return -torch.log(-torch.log(u))
+
+
+def code_points(families: Tensor, numbers: Tensor, position: Tensor, bits: int) -> Tensor:
+    """One number in [0, 1) for each sibling: uniform for each alone, evenly spaced over a family.
+
+    The bits of a sibling's number, backwards, lead the fraction (van der Corput's sequence: the first n siblings are
+    evenly spaced for every n that is a power of two, and nearly so for others). The family's own words shift them and
+    follow them, others at every position.
+
+    Args:
+        families: int64 (rows, 2), the families as Philox keys.
+        numbers: int64 (rows,) in [0, 2^bits), the number of each path in its family.
+        position: int64 (rows,), where the text begins.
+        bits: of a number, at most 32.
+
+    Returns:
+        float64 (rows,), multiples of 2⁻⁵³.
+    """
+    shift, high, low, _ = _words(families, 4, position, 0, Kind.CODE).unbind(-1)
+    backwards = torch.zeros_like(numbers)
+    for bit in range(bits):
+        backwards |= (numbers >> bit & 1) << (bits - 1 - bit)
+    rest = (high << 31 | low >> 1) >> (10 + bits)  # 63 bits, of which 53 − bits are kept
+    return ((backwards ^ shift >> (32 - bits)) << (53 - bits) | rest).to(torch.float64) * 2.0**-53
