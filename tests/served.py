@@ -93,6 +93,7 @@ def written_alone(routed: sr.RoutedModel, prompt: list[int], path: int, max_toke
             "top_k": sampling.top_k or 0,
             "top_p": sampling.top_p,
             "min_p": sampling.min_p,
+            "spread": sampling.spread,
         }
     out = routed.generate(torch.tensor([prompt]), paths=[path], max_new_tokens=max_tokens, **asked)
     return Letters().decode(out.generated[0].tolist())

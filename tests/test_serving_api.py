@@ -56,6 +56,19 @@ def test_the_texts_are_those_of_generate(server: Live, folder: str):
     assert [choice["receipt"] for choice in answer["choices"]] == [receipt.to_dict() for receipt in out.receipts]
 
 
+def test_spread_texts_are_those_of_generate_and_replay_alone(server: Live, folder: str):
+    answer = server.complete(n=4, seed=7, spread=True, max_tokens=12)["choices"]
+    assert [choice["path"] for choice in answer] == [sr.format_path(p) for p in sr.derive_paths(7, 4, spread=True)]
+    loaded = load_model(folder, "cpu", "float64")
+    ids = loaded.tokenizer("Once")["input_ids"]
+    asked = {"max_new_tokens": 12, "do_sample": True, "top_k": 0, "spread": True}
+    out = sr.route(loaded.model, CONFIG).generate(torch.tensor([ids]), paths=4, seed=7, **asked)
+    assert [choice["text"] for choice in answer] == [continuation(loaded, ids, row) for row in out.generated.tolist()]
+    assert [choice["receipt"] for choice in answer] == [receipt.to_dict() for receipt in out.receipts]
+    alone = server.complete(paths=[answer[2]["path"]], spread=True, max_tokens=12)["choices"][0]
+    assert alone["text"] == answer[2]["text"]
+
+
 def test_a_path_is_the_same_alone_in_a_crowd_and_in_a_stream(server: Live):
     crowd = server.complete(prompt=["Once", "More than that"], paths=PATHS, max_tokens=20)["choices"]
     for choice in crowd:
@@ -205,6 +218,7 @@ def test_the_model_card_says_what_does_something_here(server: Live):
         ({"temperature": 2.1}, "temperature", "less than or equal to 2"),
         ({"temperature": 0.001}, "temperature", "write 0"),
         ({"temperature": 0, "top_p": 0.5}, "top_p", "no effect at temperature 0"),
+        ({"temperature": 0, "spread": True}, "spread", "no effect at temperature 0"),
         ({"top_p": 0}, "top_p", "greater than 0"),
         ({"stop": ""}, "stop", "at least 1 character"),
         ({"stop": ["a"] * 17}, "stop", "at most 16"),

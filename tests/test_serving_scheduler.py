@@ -23,6 +23,7 @@ SAMPLINGS = [
     Sampling(0.7, 5, 1.0, None),
     Sampling(1.0, None, 1.0, 0.1),
     Sampling(1.0, None, 0.8, None),
+    Sampling(1.3, None, 1.0, None, spread=True),
 ]
 
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 import stochroute as sr
 from matrix import padded, random_ids, routed_model, stock_model
-from stochroute.generation.spreading import SpreadTokenRouting
+from stochroute.generation.spreading import Point, SpreadTokenRouting, points_of
 from stochroute.generation.token_routing import TokenRouting
-from stochroute.noise import code_points, key_words
 from stochroute.paths import SIBLING_BITS, read_sibling
 
 NO_NOISE = sr.RoutingConfig(structural=None)
@@ -43,10 +42,8 @@ def sampler() -> Iterator[sr.RoutedModel]:
 
 
 def points(paths: list[int], position: int = 5) -> Tensor:
-    families, numbers = zip(*map(read_sibling, paths), strict=True)
-    return code_points(
-        key_words(list(families)), torch.tensor(numbers), torch.full((len(paths),), position), SIBLING_BITS
-    )
+    found = points_of(paths, torch.full((len(paths),), position))
+    return torch.tensor([point.at for point in found], dtype=torch.float64)
 
 
 def choose(routing: TokenRouting, scores: list[Tensor]) -> Tensor:
@@ -175,12 +172,12 @@ def test_once_a_point_is_used_up_the_draws_are_those_of_token_routing():
 def test_a_token_that_cannot_come_is_never_chosen_not_even_at_the_very_end():
     paths = sr.derive_paths(3, 8, spread=True)
     routing = SpreadTokenRouting(paths, torch.full((8,), 4), keep_scores=False)
-    routing._points = torch.tensor([0.0, 1 - 2.0**-53] * 4, dtype=torch.float64)
+    routing.points = [Point(at) for at in (0.0, 1 - 2.0**-53) * 4]
     possible = torch.tensor([False, True, True, False, True, False, False])
     scores = torch.randn(8, 7, generator=torch.Generator().manual_seed(1)).masked_fill(~possible, -torch.inf)
     chosen = routing(torch.zeros(8, 1, dtype=torch.int64), scores).argmax(-1)
     assert chosen.tolist() == [1, 4] * 4
-    assert bool(((routing._points >= 0) & (routing._points < 1)).all())
+    assert all(0 <= point.at < 1 for point in routing.points)
 
 
 def test_spread_texts_say_more_different_things(sampler):

@@ -67,7 +67,8 @@ class Group:
         cache.step()
         if self._keys is None:
             self._keys = key_words([row.path for row in rows], device)
-        chosen = choose_tokens(logits, [row.job.work.sampling for row in rows], self._keys, position + 1)
+        samplings = [row.job.work.sampling for row in rows]
+        chosen = choose_tokens(logits, samplings, self._keys, position + 1, [row.point for row in rows])
         return chosen.tolist(), self._probabilities(logits, chosen)
 
     def _probabilities(self, logits: Tensor, chosen: Tensor) -> dict[int, Token]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from stochroute.generation.receipts import Receipt
+from stochroute.generation.spreading import Point
 from stochroute.serving.noise import Noise
 from stochroute.serving.sampling import Sampling
 from stochroute.serving.text import GrowingText
@@ -84,6 +85,7 @@ class Row:
     start: int
     max_tokens: int
     text: GrowingText
+    point: Point | None = None  # where the texts of a prompt are spread
     written: list[int] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)  # text that is handed out at the end
     unsaid: list[Token] = field(default_factory=list)  # what log-probabilities were asked for, not in a piece yet

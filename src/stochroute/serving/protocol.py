@@ -52,6 +52,9 @@ class PathFields(Strict):
     min_p: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="Drop tokens below this share of the likeliest."
     )
+    spread: bool | None = Field(
+        None, description="Share what is likely out among the texts of a prompt: more different ones, none less likely."
+    )
 
 
 class CommonFields(PathFields):

@@ -106,8 +106,10 @@ def _sampling(request: CommonFields) -> Sampling:
         for field in ("top_p", "top_k", "min_p"):
             if getattr(request, field) not in (None, 1.0):
                 raise invalid(field, f"{field}={getattr(request, field)} has no effect at temperature 0: leave it out")
+        if request.spread:
+            raise invalid("spread", "spread has no effect at temperature 0: leave it out")
     top_p = 1.0 if request.top_p is None else request.top_p
-    return Sampling(temperature, request.top_k, top_p, request.min_p or None)
+    return Sampling(temperature, request.top_k, top_p, request.min_p or None, bool(request.spread))
 
 
 def _noise(engine: Engine, request: CommonFields) -> Noise:
@@ -153,7 +155,8 @@ def _paths(engine: Engine, request: CommonFields, prompts: int) -> tuple[list[li
         return [ids] * prompts, None
     # 53 bits: the most that every reader of JSON numbers keeps exact
     seed = draw_seed() >> 11 if request.seed is None else request.seed
-    return [derive_paths(seed, each, prompt=prompt) for prompt in range(prompts)], seed
+    spread = bool(request.spread)
+    return [derive_paths(seed, each, prompt=prompt, spread=spread) for prompt in range(prompts)], seed
 
 
 def _room(engine: Engine, length: int, asked: int | None, name: str) -> int:

@@ -13,6 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from stochroute.generation.spreading import Point, decide
 from stochroute.noise import gumbel_noise
 
 _NEUTRAL = {("temperature", 1.0), ("top_p", 1.0)}
@@ -27,12 +28,14 @@ class Sampling:
         top_k: the number of likeliest tokens that are kept; None keeps all.
         top_p: the share of probability that is kept.
         min_p: tokens below this share of the likeliest one's probability are dropped; None drops none.
+        spread: whether the texts of one prompt share its distribution out.
     """
 
     temperature: float
     top_k: int | None
     top_p: float
     min_p: float | None
+    spread: bool = False
 
     def settings(self) -> dict[str, Any]:
         """The settings that do something, by their names in transformers' generate."""
@@ -42,6 +45,7 @@ class Sampling:
         return {
             "do_sample": True,
             **{name: value for name, value in asked.items() if value is not None and (name, value) not in _NEUTRAL},
+            **({"spread": True} if self.spread else {}),
         }
 
     def warpers(self) -> LogitsProcessorList:
@@ -58,7 +62,9 @@ class Sampling:
         return warpers
 
 
-def choose_tokens(logits: Tensor, samplings: list[Sampling], keys: Tensor, positions: Tensor) -> Tensor:
+def choose_tokens(
+    logits: Tensor, samplings: list[Sampling], keys: Tensor, positions: Tensor, points: list[Point | None]
+) -> Tensor:
     """The next token of each row: int64 (rows,).
 
     Args:
@@ -66,6 +72,7 @@ def choose_tokens(logits: Tensor, samplings: list[Sampling], keys: Tensor, posit
         samplings: one a row.
         keys: int64 (rows, 2), the paths as Philox keys.
         positions: int64 (rows,), the position of the token that is chosen.
+        points: of the rows that are spread; they move on.
     """
     alike: dict[Sampling, list[int]] = {}
     for row, sampling in enumerate(samplings):
@@ -78,5 +85,7 @@ def choose_tokens(logits: Tensor, samplings: list[Sampling], keys: Tensor, posit
             warped = sampling.warpers()(None, own)  # pyright: ignore[reportArgumentType]  (warpers read no ids)
             noise = gumbel_noise(keys[chosen], logits.shape[-1], positions[chosen])
             own = warped.double() + noise
+            if sampling.spread:
+                decide([point for row in rows if (point := points[row])], warped, own)
         tokens[chosen] = own.argmax(-1)
     return tokens

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from stochroute.generation.receipts import Receipt, fingerprint
+from stochroute.generation.spreading import points_of
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import format_path
 from stochroute.routed import RoutedModel
@@ -85,9 +86,11 @@ class Scheduler:
         job = Job(work, receive, time.monotonic() + timeout)
         for prompt, paths, most in zip(work.prompts, work.paths, work.max_tokens, strict=True):
             start = 0 if work.all_noised else len(prompt) - 1
-            for path in paths:
+            positions = torch.full((len(paths),), len(prompt))
+            points = points_of(paths, positions) if work.sampling.spread else [None] * len(paths)
+            for path, point in zip(paths, points, strict=True):
                 text = GrowingText(self._tokenizer, prompt, work.stops)
-                job.rows.append(Row(job, len(job.rows), path, prompt, start, most, text))
+                job.rows.append(Row(job, len(job.rows), path, prompt, start, most, text, point))
         job.waiting = len(job.rows)
         return job
 
