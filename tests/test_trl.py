@@ -1,9 +1,7 @@
 """GRPO by TRL itself, on tiny models with a reward that can be checked: the share of low tokens in a completion."""
 
 import json
-from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas
@@ -18,103 +16,19 @@ import stochroute as sr
 from cli_model import save_tiny_model
 from families import FAMILIES
 from stochroute.generation import generate as generation
-from stochroute.integrations.trl import PathRollout, RoutedGRPOTrainer, SamplingMismatch
+from stochroute.integrations.rollouts import PathRollout
+from stochroute.integrations.trl import RoutedGRPOTrainer, SamplingMismatch
+from trl_runs import ATTENTION, BOTH_ALL, PROMPTS, STRUCTURAL, Recorded, path_of, real_tokens, trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using 'rollout_func', which is an experimental feature"),
     pytest.mark.filterwarnings(r"ignore:`(is_)?gradient_checkpointing\w*` is deprecated:FutureWarning"),
 ]
 
-PROMPTS = ["ab", "hello", "xyz", "q"]
-LOW = 120  # of 258 tokens
-STRUCTURAL = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=0.4))
-ATTENTION = sr.RoutingConfig(structural=None, attention=sr.Attention(strength=1.0))
-BOTH_ALL = sr.RoutingConfig(structural=STRUCTURAL.structural, attention=ATTENTION.attention, span="all")
-NEW = 6
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> str:
     return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-class Recorded:
-    """The reward function; it keeps what it is shown, by global step."""
-
-    __name__ = "low"
-
-    def __init__(self) -> None:
-        self.rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
-
-    def __call__(self, prompts, completions, completion_ids, path, start, receipt, trainer_state, **unused):
-        rewards = [sum(token < LOW for token in ids) / len(ids) for ids in completion_ids]
-        for row in zip(prompts, completion_ids, path, start, receipt, rewards, strict=True):
-            names = ("prompt", "ids", "path", "start", "receipt", "reward")
-            self.rows[trainer_state.global_step].append(dict(zip(names, row, strict=True)))
-        return rewards
-
-    def paths(self, step: int) -> list[str]:
-        return [row["path"] for row in self.rows[step]]
-
-
-class Watched(RoutedGRPOTrainer):
-    """Keeps what goes into each loss, and the log-probabilities that come out of it."""
-
-    def __init__(self, *args: Any, **settings: Any):
-        self.losses: list[dict[str, Any]] = []
-        super().__init__(*args, **settings)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        self.losses.append(dict(inputs))
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-
-    def _get_per_token_logps_and_entropies(self, *args, **others):
-        result = super()._get_per_token_logps_and_entropies(*args, **others)
-        if self._scoring is None:
-            self.losses[-1]["logps"] = result[0].detach()
-        return result
-
-
-def trainer(folder: str, output: Path, model: Any = None, routing: sr.RoutingConfig = STRUCTURAL, **settings: Any):
-    """A trainer of the low tokens; settings of GRPOConfig and of RoutedGRPOTrainer, side by side."""
-    if model is None:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
-    own = {name: settings.pop(name) for name in ("eval_dataset", "path_seed") if name in settings}
-    defaults = {
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "num_generations": 4,
-        "max_completion_length": NEW,
-        "learning_rate": 1e-2,
-        "logging_steps": 1,
-        "bf16": False,
-        "use_cpu": True,
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "gradient_checkpointing": False,
-        "seed": 3,
-    }
-    rewards = Recorded()
-    return Watched(
-        sr.route(model, routing),
-        rewards,
-        GRPOConfig(str(output), **{**defaults, **settings}),
-        Dataset.from_dict({"prompt": PROMPTS * 4}),
-        processing_class=AutoTokenizer.from_pretrained(folder),
-        **own,
-    ), rewards
-
-
-def real_tokens(inputs: dict[str, Any], row: int) -> tuple[list[int], list[int]]:
-    """The tokens of a row's prompt and of its completion."""
-    return tuple(
-        inputs[f"{part}_ids"][row][inputs[f"{part}_mask"][row].bool()].tolist() for part in ("prompt", "completion")
-    )
-
-
-def path_of(inputs: dict[str, Any], row: int) -> str:
-    return sr.format_path(inputs["stochroute_path"][row].item() % 2**64)
 
 
 # ---- the loss walks the paths ----
@@ -170,6 +84,13 @@ def test_the_log_says_how_far_the_loss_is_from_the_sampler(folder, tmp_path):
     run.train()
     for entry in run.state.log_history[:2]:
         assert 0 <= entry["sampling/sampling_logp_difference/mean"] < 1e-6
+
+
+def test_mixed_precision_walks_the_paths_too(folder, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    run, _ = trainer(folder, tmp_path, model, routing=BOTH_ALL, bf16=True, max_steps=1)
+    run.train()
+    assert 0 < run.state.log_history[0]["sampling/sampling_logp_difference/mean"] < 0.02
 
 
 def test_a_model_that_reads_padding_as_positions_is_warned_of(folder, tmp_path):
