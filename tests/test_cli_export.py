@@ -101,6 +101,14 @@ def test_a_bad_path_and_a_bad_file_are_said_before_the_model_is_loaded(
     assert "a folder that exists" in complaint(capsys, "no-model", tmp_path / "nowhere" / "path.gguf")
 
 
+def test_an_earlier_file_stays(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "path.gguf"
+    file.write_text("earlier")
+    assert export(model, file, *NOISE, "--fix-scale") == 2
+    assert "is there already; name a new file" in capsys.readouterr().err
+    assert file.read_text() == "earlier"
+
+
 def test_texts_without_a_use_are_refused(model: str, texts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     said = complaint(capsys, model, tmp_path / "path.gguf", *NOISE, "--prompts-file", texts)
     assert "has no effect without --fix-scale or a budget" in said

@@ -100,6 +100,8 @@ def _check(gguf: str, path: str, save_routing: str | None, dtype: str) -> None:
         raise BadInput(f"--path {path}: {error}; copy it from an earlier result") from error
     if Path(gguf).is_dir() or not Path(gguf).parent.is_dir():
         raise BadInput(f"--gguf {gguf}: name a file in a folder that exists")
+    if Path(gguf).exists():
+        raise BadInput(f"--gguf {gguf}: is there already; name a new file")
     if save_routing is not None and Path(save_routing).exists():
         raise BadInput(f"--save-routing {save_routing}: is there already; name a new folder")
     if dtype not in DTYPES:
