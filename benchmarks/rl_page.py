@@ -41,8 +41,8 @@ _COLUMNS = (("own", "reward"), ("own", "coherent"), ("own", "distinct"), ("clean
 def main() -> None:
     result = read("rl")
     said = (
-        "Shares: before, last steps, new stories and clean model are of rewarded stories; different, of plots among the "
-        f"coherent ones. {result['stories']} stories a share, so ± 0.1 at most for one seed. Measured by "
+        "Shares: before, last steps, new stories and clean model are of rewarded stories; different, of plots among "
+        f"the coherent ones. {result['stories']} stories a share, so ± 0.1 at most for one seed. Measured by "
         f"`{result['command']}`, finished on {result['date']}, {result['processor']}, threads: {result['threads']}, "
         f"torch {result['torch']}."
     )
