@@ -205,6 +205,12 @@ def test_a_scale_that_cannot_be_fixed_leaves_the_routing_attached(config, words)
         sr.route(routed.model)
 
 
+@pytest.mark.parametrize("rows", [[], [[1, 2], []]])
+def test_a_scale_is_not_fixed_on_nothing(rows):
+    with pytest.raises(ValueError, match="rows holds no text, or an empty one"):
+        fix_scale(routed_llama(routing(scale="relative")), rows)
+
+
 def test_hints_are_the_names_that_llama_cpp_uses():
     from gguf import MODEL_ARCH_NAMES
 

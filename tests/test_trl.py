@@ -327,6 +327,13 @@ def test_the_stock_trainer_is_refused(folder, tmp_path):
         stock.train()
 
 
+def test_a_column_that_the_paths_need_is_refused(folder, tmp_path):
+    run, _ = trainer(folder, tmp_path)
+    run.train_dataset = run.train_dataset.add_column("path", ["a/file"] * len(run.train_dataset))
+    with pytest.raises(ValueError, match="the dataset has a column 'path'"):
+        run.train()
+
+
 def test_dropout_is_refused(folder, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(folder, attention_dropout=0.1)
     with pytest.raises(ValueError, match=r"attention_dropout=0\.1: with dropout the loss would not be that"):

@@ -73,18 +73,18 @@ def export(
     if prompts is not None and not fix_scale and asked is None:
         raise BadInput(f"--prompts-file {prompts_file} has no effect without --fix-scale or a budget: leave it out")
     said: dict[str, Any] = {}
+    if fix_scale:
+        rows = neutral_rows(loaded.tokenizer, loaded.context) if prompts is None else encode(loaded, prompts, False)
+        fixed = control.fix_scale(routed, rows)
+        routed = fixed.routed
+        said = {"relative_nats": fixed.relative_nats, "absolute_nats": fixed.absolute_nats}
+    control.check_exportable(routed.config)
+    if asked is not None:
+        said = {"budget": asked, "absolute_nats": calibrated(routed, loaded, Calibration(asked, prompts)).nats}
     try:
-        if fix_scale:
-            rows = neutral_rows(loaded.tokenizer, loaded.context) if prompts is None else encode(loaded, prompts, False)
-            fixed = control.fix_scale(routed, rows)
-            routed = fixed.routed
-            said = {"relative_nats": fixed.relative_nats, "absolute_nats": fixed.absolute_nats}
-        control.check_exportable(routed.config)
-        if asked is not None:
-            said = {"budget": asked, "absolute_nats": calibrated(routed, loaded, Calibration(asked, prompts)).nats}
         vectors = control.write_control_vector(gguf, routed, path)
-    except (ValueError, OSError) as error:
-        raise BadInput(f"--gguf {gguf}: {one_line(error)}") from error
+    except OSError as error:
+        raise BadInput(f"--gguf {gguf}: {one_line(error)}; name a file that can be written") from error
     if save_routing is not None:
         routed.save_pretrained(save_routing)
     norms = {layer: round(float(vector.square().sum().sqrt()), 4) for layer, vector in vectors.items()}

@@ -144,10 +144,10 @@ def fix_scale(routed: RoutedModel, rows: Sequence[Sequence[int]]) -> FixedScale:
 
     Args:
         routed: a routing that `check_exportable` finds no other fault with.
-        rows: token ids of at least two texts.
+        rows: token ids of some texts, better 32 and more of the kind that will be written.
 
     Raises:
-        ValueError: the noise is not relative, a strength is not known yet, or another fault remains.
+        ValueError: there is no text, the noise is not relative, a strength is not known yet, or another fault remains.
     """
     config, structural = routed.config, routed.config.structural
     if structural is None or structural.scale != "relative":
@@ -155,6 +155,8 @@ def fix_scale(routed: RoutedModel, rows: Sequence[Sequence[int]]) -> FixedScale:
     check_exportable(replace(config, structural=replace(structural, scale="absolute")))
     if structural.strength == "auto":
         raise ValueError("structural.strength='auto' is not known yet: calibrate first")
+    if not rows or not all(rows):
+        raise ValueError("rows holds no text, or an empty one: give token ids of at least one text")
     sample = Sample.along_paths(rows, config.span, _PAIRS, seed=0)
     before = measure(routed, sample).nats("divergence")
     noise = routed.structural

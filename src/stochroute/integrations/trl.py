@@ -122,6 +122,9 @@ class RoutedGRPOTrainer(GRPOTrainer):
         self._log_completion_extra("receipt", [json.dumps(receipt.to_dict()) for receipt in written.receipts])
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        taken = sorted({"path", "start", "receipt"} & inputs[0].keys())
+        if taken:
+            raise ValueError(f"the dataset has a column {taken[0]!r}, which paths need for themselves: rename it")
         try:
             output = super()._generate_and_score_completions(inputs)
             written = self._scoring
