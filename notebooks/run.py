@@ -29,8 +29,9 @@ def main() -> None:
             continue
         began = time.perf_counter()
         notebook = nbformat.read(file, as_version=4)
+        resources = {"metadata": {"path": str(FOLDER)}}
         try:
-            NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+            NotebookClient(notebook, timeout=600, startup_timeout=180, resources=resources).execute()
         except CellExecutionError as error:
             sys.exit(f"{file.name}: {error}")
         print(f"{file.name}: {time.perf_counter() - began:.0f} s", flush=True)
@@ -44,8 +45,19 @@ def plain(notebook: Any) -> Any:
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = joined([output for output in cell.outputs if output.get("name") != "stderr"])
     return notebook
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Printed text in one piece, wherever the kernel happened to flush it."""
+    pieces: list[Any] = []
+    for output in outputs:
+        if pieces and output.output_type == pieces[-1].output_type == "stream":
+            pieces[-1].text += output.text
+        else:
+            pieces.append(output)
+    return pieces
 
 
 if __name__ == "__main__":
