@@ -32,6 +32,7 @@ EXTRAS = {
     "train": ("train", ["--config", "recipe.yaml"]),
     "evaluate": ("eval", ["--output", "run"]),
     "lm-eval": ("lm-eval", []),
+    "export": ("gguf", ["--gguf", "path.gguf", "--path", "c009f9dcf4607a2d", "--span", "all", "--fix-scale"]),
 }
 
 
