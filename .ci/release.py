@@ -59,7 +59,7 @@ def build(work: Path) -> tuple[Path, Path]:
     run(sys.executable, "-m", "build", "--outdir", dist, clone)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", direct, clone)
     (sdist,), (wheel,), (twin,) = dist.glob("*.tar.gz"), dist.glob("*.whl"), direct.glob("*.whl")
-    tracked = set(run("git", "-C", clone, "ls-files").splitlines())
+    tracked = set(run("git", "-C", clone, "-c", "core.quotepath=off", "ls-files").splitlines())
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     expect(packed - {"PKG-INFO"} == tracked, f"the source distribution differs from git by {packed ^ tracked}")
