@@ -13,6 +13,7 @@ import typer
 from stochroute import __version__
 from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
+from stochroute.cli.chat import chat as chat_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.evaluate import evaluate as evaluate_verb
 from stochroute.cli.generate import generate as generate_verb
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 for _name, _verb in (
     ("generate", generate_verb),
+    ("chat", chat_verb),
     ("serve", serve_verb),
     ("calibrate", calibrate_verb),
     ("train", train_verb),
