@@ -16,6 +16,7 @@ from stochroute.applications.chat.transcript import Turn
 from stochroute.applications.chat.world_talk import verdict
 
 _REFRESH = 12  # times a second
+_LINES = 2  # of each reply, its end, while it is written: all of them stay on the screen
 
 
 @dataclass
@@ -155,7 +156,12 @@ class Terminal:
     def watch(self) -> Iterator[OnTexts]:
         """Shows replies while they are written; they are wiped away at the end."""
         with Live(console=self.console, transient=True, refresh_per_second=_REFRESH) as live:
-            yield lambda texts: live.update(self._table(texts))
+            most = _LINES * self.console.width
+
+            def show(texts: list[str]) -> None:
+                live.update(self._table([text if len(text) <= most else f"…{text[-most:]}" for text in texts]))
+
+            yield show
 
 
 def printable(text: str) -> str:
