@@ -99,7 +99,7 @@ def test_ctrl_c_in_the_middle_of_a_reply_gives_the_message_back(start, tmp_path:
                  "--output", str(tmp_path / "talk.json"))  # fmt: skip
     talk.expect("You › ")
     talk.sendline("hello there")
-    talk.expect(" 4  ")  # all the replies are being written
+    talk.expect(" 4\x1b")  # in bold: all the replies are being written
     talk.sendintr()
     talk.expect("interrupted: the conversation is as it was before")
     talk.expect("hello there")  # to be edited

@@ -23,6 +23,7 @@ from stochroute.cli.serve import serve as serve_verb
 from stochroute.cli.train import train as train_verb
 from stochroute.cli.transmission import transmission as transmission_verb
 from stochroute.cli.uncertainty import uncertainty as uncertainty_verb
+from stochroute.cli.write import write as write_verb
 
 app = typer.Typer(
     name="stochroute",
@@ -34,6 +35,7 @@ app = typer.Typer(
 for _name, _verb in (
     ("generate", generate_verb),
     ("chat", chat_verb),
+    ("write", write_verb),
     ("serve", serve_verb),
     ("calibrate", calibrate_verb),
     ("train", train_verb),
