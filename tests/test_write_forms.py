@@ -66,6 +66,14 @@ def test_stories_of_the_world_are_sentences_and_nothing_else(language: str):
         assert len(story.parts(text)) in (7, 8, 9)
 
 
+def test_a_step_goes_on_after_the_steps_that_are_there():
+    assert cut(FORMS["五绝"], "明月映江岸，", "春风映柴门。落花", 1) == "春风映柴门。"
+    assert cut(FORMS["五绝"], "明月映江岸", "，春风映柴门。落花", 1) == "，"
+    assert cut(FORMS["五绝"], "明月", "映江岸，春风", 1) == "映江岸，"
+    assert has_ended(FORMS["五绝"], "明月映江岸，", "春风映柴门。落", 1)
+    assert not has_ended(FORMS["五绝"], "明月映江岸，", "春风映柴门。", 1)
+
+
 def test_a_story_that_breaks_off_is_cut_at_its_last_whole_sentence():
     assert (
         cut(FORMS["story"], "Once", ' there was a fox. He said, "Go!" Then he ra') == ' there was a fox. He said, "Go!"'

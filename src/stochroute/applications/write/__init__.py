@@ -15,6 +15,6 @@ from stochroute.applications.write.selection import Chosen, choose
 from stochroute.applications.write.tree import Choice, Node, NoneFits, Tree, expand, grow
 
 __all__ = [
-    "Author", "Candidate", "Choice", "Chosen", "Clean", "FORMS", "Form", "Judged", "Node", "NoneFits", "Poem", "Quatrain",
-    "Story", "Tree", "choose", "expand", "form_named", "grow", "to_html", "to_markdown", "write_tree",
+    "Author", "Candidate", "Choice", "Chosen", "Clean", "FORMS", "Form", "Judged", "Node", "NoneFits", "Poem",
+    "Quatrain", "Story", "Tree", "choose", "expand", "form_named", "grow", "to_html", "to_markdown", "write_tree",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ _LIST_MARK = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)", re.MULTILINE)
 
 
 def write_tree(file: Path, tree: Tree) -> None:
-    """Writes the tree in the format that the file's ending names: .md, .html or .json. The file is replaced in one step.
+    """Writes the tree in the format that the file's ending names (.md, .html or .json), replacing the file in one step.
 
     Raises:
         ValueError: another ending.

@@ -176,7 +176,9 @@ def has_ended(form: Form, opening: str, text: str, most: int | None = None) -> b
 def _done(form: Form, opening: str) -> list[str]:
     """The steps that the opening has finished: those that more text does not change."""
     parts = form.parts(opening)
-    return parts if form.parts(opening + " 字a")[: len(parts)] == parts else parts[:-1]
+    longer = form.parts(opening + " 字a")[: len(parts)]
+    same = [part.rstrip() for part in longer] == [part.rstrip() for part in parts]
+    return parts if same else parts[:-1]
 
 
 def _matches(pattern: re.Pattern[str], text: str) -> list[str]:
