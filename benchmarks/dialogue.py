@@ -1,6 +1,7 @@
 """Conversations of three turns with the embedded model: replies along paths against tuned sampling.
 
     python benchmarks/dialogue.py                # both languages, about half an hour on one free core
+    python benchmarks/dialogue.py zh             # one of them; the figures of the other are kept
 
 Somebody who follows a plot of the story world says its wish, its obstacle and its ending; the model replies as the
 friend who helps, and the world's checker reads the whole talk. Every family has the same number of settings; each is
@@ -9,6 +10,7 @@ Nothing is cut off that a setting does not name (no hidden top-k).
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import save
+from results import RESULTS
 from scipy.stats import bootstrap
 
 import stochroute as sr
@@ -28,6 +31,7 @@ from stochroute.world import check, draw_text
 from stochroute.world.plots import mix
 
 TURNS = 3
+LANGUAGES = ("en", "zh")
 NGRAM = 4  # words that make a repetition
 TUNING, REPORT = 1, 2
 GREEDY = Decoding()
@@ -168,11 +172,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=10, help="scenes of each seed (default 10)")
     parser.add_argument("--runs", type=int, default=24, help="talks a scene (default 24)")
+    parser.add_argument("languages", nargs="*", choices=[*LANGUAGES, []], help="default: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, tokenizer = load()
-    result: dict[str, Any] = {"scenes": options.scenes, "talks_a_scene": options.runs, "turns": TURNS, "languages": {}}
-    for language in ("en", "zh"):
+    plan = {"scenes": options.scenes, "talks_a_scene": options.runs, "turns": TURNS}
+    file = RESULTS / "dialogue.json"
+    earlier: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    kept = earlier["languages"] if plan.items() <= earlier.items() else {}
+    for language in options.languages or LANGUAGES:
         tuning, report = (scenes(seed, options.scenes, language) for seed in (TUNING, REPORT))
         families: dict[str, Any] = {}
         reported: dict[str, dict[str, np.ndarray]] = {}
@@ -194,8 +202,8 @@ def main() -> None:
             families[family]["minus_tuned_sampling"] = {
                 name: interval(values - base[name]) for name, values in reported[family].items()
             }
-        result["languages"][language] = families
-    print("written:", save("dialogue", result))
+        kept[language] = families
+        print("written:", save("dialogue", {**plan, "languages": kept}), flush=True)
 
 
 if __name__ == "__main__":

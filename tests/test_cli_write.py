@@ -14,6 +14,7 @@ from stochroute.cli import run
 from stochroute.world import check
 from test_chat_terminal import ENVIRONMENT, end
 
+PROGRAM = "from stochroute.cli import main; main()"
 STORIES = ["write", "--seed", "7", "--strength", "0.6", "--candidates", "6", "--keep", "3"]
 
 
@@ -128,7 +129,7 @@ def test_a_person_walks_the_tree_and_leaves_a_page(tmp_path: Path):
     page = tmp_path / "walk.json"
     walk = pexpect.spawn(
         sys.executable,
-        ["-c", "from stochroute.cli import main; main()", *STORIES, "Once upon a time", "--walk", "--output", str(page)],
+        ["-c", PROGRAM, *STORIES, "Once upon a time", "--walk", "--output", str(page)],
         env=ENVIRONMENT, encoding="utf-8", dimensions=(40, 160), timeout=90,
     )  # fmt: skip
     walk.expect("a number goes on")
