@@ -34,7 +34,7 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
     # the embedded model is tested elsewhere; here every command is parsed and checked up to loading
     Path("train.yaml").write_text("output: out\ndata: {train: texts.jsonl}\n")
     Path("questions.jsonl").write_text('{"question": "Who?", "answer": "Ann"}\n')
-    for verb in ("generate", "calibrate", "serve", "train", "evaluate", "transmission", "uncertainty"):
+    for verb in ("generate", "chat", "write", "calibrate", "serve", "train", "evaluate", "transmission", "uncertainty"):
         monkeypatch.setattr(f"stochroute.cli.{verb}.load_model", lambda name, *_: loaded.append(name) or 1 / 0)
     commands = [line.partition("#")[0] for line in README.splitlines() if line.startswith("stochroute ")]
     for command in commands:
@@ -46,6 +46,8 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
             small = ["--length", "16", "--pairs", "1"] if words[1] == "attention" else ["--samples", "16"]
             assert run([*words, *small]) == 0
             continue
+        if words[0] == "chat":  # there is no terminal here
+            words.append("--json")
         with pytest.raises(ZeroDivisionError):
             run(words)
-    assert loaded == [None, None, model, model, None, model, None, None, None, model]
+    assert loaded == [None, None, model, None, None, model, None, model, None, None, None, model]
