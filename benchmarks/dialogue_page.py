@@ -36,8 +36,8 @@ def main() -> None:
     itself = max(family["report"]["repeats itself"]["mean"] for family in families)
     note = (
         f"{found['scenes']} scenes, {found['talks_a_scene']} talks of {found['turns']} turns each. Within a talk the "
-        f"share of repeated 4-grams is at most {itself:.3f}, whatever the family. Intervals of 95 % by a bootstrap over "
-        "scenes. "
+        f"share of repeated 4-grams is at most {itself:.3f} in every family. Intervals of 95 % by a bootstrap "
+        "over scenes. "
         f"Measured by `{found['command']}` on {found['date']}, {found['processor']}, threads: {found['threads']}."
     )
     fill(DOCS / "chat.md", "benchmarks/dialogue_page.py", "\n\n".join([*parts, note]))

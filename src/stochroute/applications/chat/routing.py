@@ -1,6 +1,5 @@
 """Puts the routing of a transcript on a model, and says in what the model at hand differs from the transcript's."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from stochroute.applications.chat.conversation import Conversation
@@ -83,8 +82,3 @@ def other_model(transcript: Transcript, loaded: LoadedModel) -> str | None:
         f"the transcript was held with other weights ({name}, fingerprint {was}) than those of {loaded.name} ({now}): "
         "its paths say other things here"
     )
-
-
-def with_folder(transcript: Transcript, folder: str | None) -> Transcript:
-    """The transcript with its routing's folder in another place; itself for None."""
-    return transcript if folder is None else replace(transcript, routing_folder=folder)

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
 from stochroute.applications.chat.conversation import Conversation
 from stochroute.applications.chat.frames import Script
 from stochroute.applications.chat.replaying import Replay, replay
@@ -206,7 +208,14 @@ class Session:
         _at_most(0, "/replay", arguments)
         if not self.conversation.turns:
             raise ValueError("/replay: nothing has been said yet")
-        return Answer(report_of(replay(self.conversation.transcript(), self.conversation.speaker)))
+        total = len(self.conversation.turns)
+        with Console(stderr=True).status("replaying") as status:
+            found = replay(
+                self.conversation.transcript(),
+                self.conversation.speaker,
+                on_turn=lambda done: status.update(f"replaying: turn {done} of {total}"),
+            )
+        return Answer(report_of(found))
 
     def _save(self, arguments: list[str]) -> Answer:
         """/save [FILE] [--overwrite]: write the conversation as JSON"""

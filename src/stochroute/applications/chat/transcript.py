@@ -6,12 +6,11 @@
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stochroute.applications.atomic import write_text
 from stochroute.applications.chat.frames import Exchange, Frame, frame_from_dict, frame_to_dict
 from stochroute.config import RoutingConfig
 from stochroute.evaluation.arms import Decoding
@@ -138,23 +137,12 @@ class Transcript:
 
 
 def write_transcript(file: Path, transcript: Transcript) -> None:
-    """Replaces the file in one step: a reader sees the old one or the new one, whatever happens.
+    """Replaces the file in one step.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written; the old file stands.
     """
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(transcript.to_dict(), stream, ensure_ascii=False, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_text(file, json.dumps(transcript.to_dict(), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_transcript(file: Path) -> Transcript:
@@ -181,10 +169,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
-
-
-def _umask() -> int:
-    # there is no way to read it without setting it
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

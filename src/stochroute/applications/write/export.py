@@ -2,13 +2,12 @@
 
 import html
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+from stochroute.applications.atomic import write_text
 from stochroute.applications.write.tree import Node, Tree
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~])")
@@ -22,23 +21,7 @@ def write_tree(file: Path, tree: Tree) -> None:
         ValueError: another ending.
         OSError: the folder cannot be written.
     """
-    content = _format_of(file)(tree)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def check_ending(file: Path) -> None:
-    """ValueError unless the file's ending names a format."""
-    _format_of(file)
+    write_text(file, _format_of(file)(tree))
 
 
 def to_json(tree: Tree) -> str:
