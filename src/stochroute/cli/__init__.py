@@ -11,6 +11,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from stochroute import __version__
+from stochroute.cli.augment import augment as augment_verb
 from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 for _name, _verb in (
     ("generate", generate_verb),
+    ("augment", augment_verb),
     ("serve", serve_verb),
     ("calibrate", calibrate_verb),
     ("train", train_verb),
