@@ -16,6 +16,7 @@ from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.evaluate import evaluate as evaluate_verb
+from stochroute.cli.explore import explore as explore_verb
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
 from stochroute.cli.robustness import robustness as robustness_verb
@@ -34,6 +35,7 @@ app = typer.Typer(
 for _name, _verb in (
     ("generate", generate_verb),
     ("augment", augment_verb),
+    ("explore", explore_verb),
     ("serve", serve_verb),
     ("calibrate", calibrate_verb),
     ("train", train_verb),

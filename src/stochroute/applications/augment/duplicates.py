@@ -124,7 +124,8 @@ class _Embeddings:
     def _keep(self, vector: np.ndarray) -> None:
         if self._count == len(self._vectors):
             grown = np.zeros((max(1024, 2 * self._count), len(vector)), np.float32)
-            grown[: self._count] = self._vectors[: self._count]
+            if self._count:
+                grown[: self._count] = self._vectors
             self._vectors = grown
         self._vectors[self._count] = vector
         self._count += 1
