@@ -19,7 +19,7 @@ from stochroute.paths import draw_seed
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stochroute.applications.explore import Cluster, Exploration, Explored, Reader
+    from stochroute.applications.explore import Cluster, Exploration, Explored, Interval, Reader
     from stochroute.applications.explore.tree import Node
     from stochroute.evaluation.embedding import Embedder
 
@@ -27,6 +27,7 @@ _ANSWERS, _FORK, _TOKENS, _IN_OUT = "Answers", "Fork", "Choice of tokens", "Inpu
 _SAME = ("text", "meaning", "plot")
 _NEW_TOKENS, _STORY_TOKENS = 64, 200
 _SHOWN_TEXT = 220  # characters of a text in the terminal
+_SHOWN_WORDS = 36  # characters of a branch of the tree there
 _SHOWN_DEPTH, _SHOWN_WAYS = 3, 6  # of the tree in the terminal; the map has all
 
 
@@ -326,7 +327,7 @@ def _show(explored: "Explored", groups: "list[Cluster]", seed: int, html: str | 
     )
     _say(
         console,
-        f"answers in all, seen and unseen: {answers.value:.0f} ({answers.low:.0f} – {answers.high:.0f}); covered: "
+        f"answers in all, seen and unseen: {_bounded(answers)}; covered: "
         f"{covered.value:.1%} ({covered.low:.1%} – {covered.high:.1%})",
     )
     last = explored.curve()[-1]["texts"]
@@ -339,7 +340,7 @@ def _show(explored: "Explored", groups: "list[Cluster]", seed: int, html: str | 
         _say(console, f"── group {number}: {len(one.answers)} answers in {one.texts} texts, path {text.path}")
         _say(console, _shortened(explored.prompt + text.text, _SHOWN_TEXT) + "\n")
     _say(console, "── where they branch (words so far: --fork RUN --path ID --at WORDS)")
-    console.print(_drawn(explored, explored.tree, 0), highlight=False, soft_wrap=True)
+    console.print(_drawn(explored, explored.tree, 0), highlight=False)
     if not explored.saturated:
         _say(
             console,
@@ -347,6 +348,12 @@ def _show(explored: "Explored", groups: "list[Cluster]", seed: int, html: str | 
         )
     if html is not None:
         _say(console, f"\nmap: {html}")
+
+
+def _bounded(answers: "Interval") -> str:
+    if answers.high is None:
+        return f"at least {answers.low:.0f}, since none came twice"
+    return f"{answers.value:.0f} ({answers.low:.0f} – {answers.high:.0f})"
 
 
 def _say(console: "Console", text: str) -> None:
@@ -360,7 +367,7 @@ def _drawn(explored: "Explored", node: "Node", depth: int) -> Any:
 
     paths = f"path {explored.texts[node.rows[0]].path}" if len(node.rows) == 1 else f"{len(node.rows)} paths"
     ways = f", {len(node.children)} ways after {node.end} words" if node.children else ""
-    words = _shortened(node.words.strip() or "…", 60)
+    words = _shortened(node.words.strip() or "…", _SHOWN_WORDS)
     drawn = Tree(Text.assemble(words, (f"  [{paths}{ways}]", "dim")))
     if depth < _SHOWN_DEPTH:
         for child in node.children[:_SHOWN_WAYS]:

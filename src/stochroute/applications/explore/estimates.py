@@ -7,7 +7,8 @@ Answers are species, texts along paths are individuals: n texts, of which f₁ a
 - Number of answers, seen and unseen: Chao1 = S + (n − 1)/n · f₁²/(2 f₂), and S + (n − 1)/n · f₁ (f₁ − 1)/2 where f₂ = 0
   (Chao 1984, Scandinavian Journal of Statistics 11; Chiu et al. 2014, Biometrics 70). It is a lower bound in
   expectation: rare answers beyond it may remain. Its interval is log-normal in the number unseen (Chao 1987, Biometrics
-  43); where nothing points to unseen answers, that of the EstimateS manual (Colwell 2013, equation 14).
+  43); where nothing points to unseen answers, SpadeR's (Chao, Ma, Hsieh & Chiu 2015). Where no answer came twice,
+  nothing bounds their number from above, and from below the birthday problem does.
 """
 
 from collections import Counter
@@ -20,11 +21,11 @@ _Z = 1.959963984540054  # of the normal distribution, for 95 %
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its interval of 95 %."""
+    """A value with its interval of 95 %; `high` is None where nothing bounds it."""
 
     value: float
     low: float
-    high: float
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,17 @@ def chao1(seen: Abundance) -> Interval:
         return _log_normal(s, value, variance)
     if f1 > 1:
         value = s + a * f1 * (f1 - 1) / 2
+        if f1 == n:  # among N equally likely answers n differ with a probability of about exp(−n²/2N)
+            return Interval(value, max(float(s), n**2 / (2 * log(20))), None)
         variance = a * f1 * (f1 - 1) / 2 + a**2 * f1 * (2 * f1 - 1) ** 2 / 4 - a**2 * f1**4 / (4 * value)
         return _log_normal(s, value, variance)
+    if n == 1:
+        return Interval(1.0, 1.0, None)
     return _nothing_unseen(seen)
 
 
 def _log_normal(s: int, value: float, variance: float) -> Interval:
     unseen = value - s
-    if unseen <= 0:  # n = 1
-        return Interval(value, value, value)
     factor = exp(_Z * sqrt(log(1 + variance / unseen**2)))
     return Interval(value, s + unseen / factor, s + unseen * factor)
 
