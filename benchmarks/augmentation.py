@@ -7,8 +7,8 @@ Two learners, each on a few stories alone, with rows made by temperature beside 
 - a classifier (TF-IDF of words, logistic regression) that reads which of four kinds of wish a story is about. New
   stories begin as a labelled one does, up to the sentence of its wish, so that their label is known, and the embedded
   model tells the rest. Scored by accuracy on stories that nobody has seen.
-- a language model of 0.7 million parameters, trained on dialogues and then fine-tuned on stories. New stories begin with
-  four words of a given one. Scored by nats per token on unseen stories.
+- a language model of 0.7 million parameters, trained on dialogues and then fine-tuned on stories. New stories begin
+  with four words of a given one. Scored by nats per token on unseen stories.
 
 Both ways of making rows have the same number of settings, each chosen on seeds (sets of given stories) that are not
 reported, together with the learner's own: the classifier's C, the language model's number of steps. Beside them stands

@@ -5,7 +5,6 @@ stochroute augment reviews.jsonl --template "{text:6}" --keep-prompt --paths 8 -
 
 import json
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -362,19 +361,21 @@ def _replay(
     def load(name: str | None, dtype: str) -> LoadedModel:
         return load_model(name if model is None else model, device, dtype)
 
-    rows = islice(new_rows(open_source(file, split)), count or None)
-    same: list[int] = []
+    rows = list(new_rows(open_source(file, split)))
+    if not rows:
+        raise BadInput(f"--replay {file}: has no row that augment made")
+    chosen = rows[: count or None]
+    same = 0
     differing: list[dict[str, Any]] = []
     with progress_bar("rows") as progress:
-        for row in run(rows, load, routing):
-            same.append(row.row) if row.same else differing.append(asdict(row))
-            progress(len(same) + len(differing), count or len(same) + len(differing))
-    if not same and not differing:
-        raise BadInput(f"--replay {file}: has no row that augment made")
+        for row in run(chosen, load, routing):
+            same += row.same
+            differing += [] if row.same else [asdict(row)]
+            progress(same + len(differing), len(chosen))
     if as_json:
-        print(json.dumps({"same": len(same), "differing": differing}, ensure_ascii=False))
+        print(json.dumps({"same": same, "differing": differing, "rows": len(rows)}, ensure_ascii=False))
     else:
-        typer.echo(f"{file}: {len(same)} of {len(same) + len(differing)} rows made again alone, text for text")
+        typer.echo(f"{file}: {same} of {len(chosen)} rows made again alone, text for text; it has {len(rows)}")
     if differing:
         first = differing[0]
         raise Failed(

@@ -143,8 +143,8 @@ def seed_of(output: str | Path) -> int | None:
         pass
     if not Path(output).exists():
         return None
-    settings = (row[SETTINGS] for row in open_source(str(output)) if row.get(SETTINGS))
-    return next((int(json.loads(text)["seed"]) for text in settings), None)
+    found = {row[SETTINGS] for row in open_source(str(output)) if row.get(SETTINGS)}
+    return int(json.loads(found.pop())["seed"]) if found else None
 
 
 class _Run:
