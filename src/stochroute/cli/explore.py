@@ -165,7 +165,7 @@ def explore(
     groups = cluster(explored, embedder, clusters)
     options = _options(
         {
-            "model": model, "routing": routing, **vars(noise), "max_new_tokens": max_new_tokens,
+            "model": model, "routing": routing, **vars(noise), "max_new_tokens": settings.new_tokens,
             "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "chat": chat or None,
         }
     )  # fmt: skip
@@ -337,7 +337,7 @@ def _show(explored: "Explored", groups: "list[Cluster]", seed: int, html: str | 
     _say(console, "seen after: " + ", ".join(f"{one['texts']} paths {one['answers']}" for one in steps) + "\n")
     for number, one in enumerate(groups, 1):
         text = explored.texts[one.representative]
-        _say(console, f"── group {number}: {len(one.answers)} answers in {one.texts} texts, path {text.path}")
+        _say(console, f"── group {number}: answers {len(one.answers)}, texts {one.texts}, path {text.path}")
         _say(console, _shortened(explored.prompt + text.text, _SHOWN_TEXT) + "\n")
     _say(console, "── where they branch (words so far: --fork RUN --path ID --at WORDS)")
     console.print(_drawn(explored, explored.tree, 0), highlight=False)
