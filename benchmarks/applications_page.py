@@ -78,8 +78,8 @@ def exploration(result: dict[str, Any]) -> str:
             ]
         )
     closing = (
-        f"The known number lies in the interval for {result['inside']} of {len(result['prompts'])} prompts at the end, and at "
-        f"{result['inside_on_the_way']} of the {result['steps']} looks after every 64 paths."
+        f"The known number lies in the interval for {result['inside']} of {len(result['prompts'])} prompts at the end, "
+        f"and at {result['inside_on_the_way']} of the {result['steps']} looks after every 64 paths."
     )
     return "\n\n".join([markdown(rows), closing, made(result)])
 

@@ -7,7 +7,7 @@ Two learners, each on a few stories alone, with rows made by temperature beside 
 - a classifier (TF-IDF of words, logistic regression) that reads which of four kinds of wish a story is about. New
   stories begin as a labelled one does, up to the sentence of its wish, so that their label is known, and the embedded
   model tells the rest. Scored by accuracy on stories that nobody has seen.
-- a language model of 0.7 million parameters, trained on dialogues and then fine-tuned on stories. New stories begin
+- a language model of 0.2 million parameters, trained on dialogues and then fine-tuned on stories. New stories begin
   with four words of a given one. Scored by nats per token on unseen stories.
 
 Both ways of making rows have the same number of settings, each chosen on seeds (sets of given stories) that are not
@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import save
+from harness import record, save
+from results import RESULTS, read
 from scipy import stats
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -38,13 +39,14 @@ from stochroute.applications.augment import Augmentation, Filters, Template, aug
 from stochroute.applications.augment.duplicates import Near
 from stochroute.cli.models import LoadedModel, load_model
 from stochroute.cli.request import Decoding
-from stochroute.world import WORLD, draw_plot, draw_text, tell
+from stochroute.world import WORLD, draw_plot, draw_text
 
 KINDS = ("somewhere to get to", "something to make", "something to find", "something to show")
 TEST_SEED, DIALOGUE_SEED = 99_000_001, 99_000_002
 PATHS = 8  # new rows a row
 COSTS = (1.0, 10.0, 100.0)  # C of the logistic regression
-STEPS = (40, 80, 120, 160)  # of the fine-tuning
+BATCH = 8  # texts a step of the language model
+STEPS = (25, 50, 100, 150)  # of the fine-tuning
 
 
 @dataclass(frozen=True)
@@ -179,15 +181,15 @@ class Learner:
         self._base = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(loaded.tokenizer),
-                hidden_size=96,
-                intermediate_size=256,
-                num_hidden_layers=4,
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=2,
                 num_attention_heads=4,
                 max_position_embeddings=512,
                 tie_word_embeddings=True,
             )
         )
-        dialogues = [draw_text(DIALOGUE_SEED, index, form="dialogue") for index in range(16 * steps)]
+        dialogues = [draw_text(DIALOGUE_SEED, index, form="dialogue") for index in range(BATCH * steps)]
         self._train(self._base, dialogues, steps, 3e-3, lambda step: None, seed=0)
 
     def fine_tune(self, texts: list[str], held_out: list[list[str]], seed: int) -> list[list[float]]:
@@ -199,7 +201,7 @@ class Learner:
             if step in STEPS:
                 found.append([self.nats(model, each) for each in held_out])
 
-        self._train(model, texts, max(STEPS), 1e-3, look, seed)
+        self._train(model, texts, max(STEPS), 3e-3, look, seed)
         return found
 
     @torch.no_grad()
@@ -224,9 +226,9 @@ class Learner:
         draws = np.random.default_rng(seed)
         order: list[int] = []
         for step in range(1, steps + 1):
-            while len(order) < 16:
+            while len(order) < BATCH:
                 order += draws.permutation(len(texts)).tolist()
-            chosen, order = order[:16], order[16:]
+            chosen, order = order[:BATCH], order[BATCH:]
             ids, labels = self._batch([texts[index] for index in chosen])
             optimiser.zero_grad()
             model(input_ids=ids, labels=labels).loss.backward()
@@ -242,8 +244,8 @@ class Learner:
 
 def model_language(maker: Maker, learner: Learner, tuning: range, report: range, given: int) -> dict[str, Any]:
     """The whole experiment with the language model."""
-    validation = [draw_text(TEST_SEED + 1, index) for index in range(128)]
-    test = [draw_text(TEST_SEED, index) for index in range(256)]
+    validation = [draw_text(TEST_SEED + 1, index) for index in range(96)]
+    test = [draw_text(TEST_SEED, index) for index in range(128)]
 
     def curve(arm: str, setting: Setting | None, seed: int) -> list[list[float]]:
         rows = stories(seed, given)
@@ -307,22 +309,27 @@ def main() -> None:
     option("--seeds", type=int, default=10, help="sets of given stories reported, for the classifier (default 10)")
     option("--each", type=int, default=2, help="given stories of every label (default 2)")
     option("--model-seeds", type=int, default=4, help="the same for the language model (default 4)")
-    option("--model-given", type=int, default=16, help="given stories for the language model (default 16)")
+    option("--model-given", type=int, default=8, help="given stories for the language model (default 8)")
     option("--tuning-seeds", type=int, default=2, help="sets that choose (default 2; the language model: 1)")
     option("--tests", type=int, default=1000, help="stories that test the classifier (default 1000)")
+    option("--only", choices=("classifier", "language model"), help="one experiment; the other's result stays")
     options = parser.parse_args()
     loaded = load_model(None, "cpu", "auto")
+    result = read("augmentation") if (RESULTS / "augmentation.json").exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         maker = Maker(loaded, Path(folder))
-        tuning = range(1_000, 1_000 + options.tuning_seeds)
-        result: dict[str, Any] = {"paths_a_row": PATHS, "example": tell(draw_plot(2_000, 0))}
-        result["classifier"] = classify(maker, tuning, range(2_000, 2_000 + options.seeds), options.each, options.tests)
-        save("augmentation", result)
-        learner = Learner(loaded, steps=300)
-        result["language model"] = model_language(
-            maker, learner, range(3_000, 3_001), range(4_000, 4_000 + options.model_seeds), options.model_given
-        )
-    print("written:", save("augmentation", result))
+        if options.only != "language model":
+            tuning = range(1_000, 1_000 + options.tuning_seeds)
+            reported = range(2_000, 2_000 + options.seeds)
+            result["classifier"] = classify(maker, tuning, reported, options.each, options.tests) | record()
+            save("augmentation", {"classifier": result["classifier"]})
+        if options.only != "classifier":
+            learner = Learner(loaded, steps=400)
+            reported = range(4_000, 4_000 + options.model_seeds)
+            found = model_language(maker, learner, range(3_000, 3_001), reported, options.model_given)
+            result["language model"] = found | record()
+    parts = {name: result[name] for name in ("classifier", "language model") if name in result}
+    print("written:", save("augmentation", {"paths_a_row": PATHS, **parts}))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from augment_runs import ROWS, SETTINGS, load, make, with_settings
 from cli_model import save_tiny_model
-from stochroute.applications.augment import Filters, Template, new_rows, open_source, replay
+from stochroute.applications.augment import Filters, SequenceClassifier, Template, new_rows, open_source, replay
 from stochroute.applications.augment.duplicates import Near, Seen
+from stochroute.applications.augment.filters import label_index
 from stochroute.applications.augment.template import Shots, first_words
 from stochroute.cli.models import LoadedModel
 from stochroute.evaluation.judging import Judge
@@ -308,6 +309,10 @@ def test_what_is_there_is_overwritten_only_when_asked_and_only_by_a_whole_run(lo
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     with pytest.raises(ValueError, match="comes from another run"):
         make(loaded, output, with_settings(seed=8), resume=True)
+    output.write_text('{"text": "mine"}\n')
+    with pytest.raises(ValueError, match="comes from another run"):
+        make(loaded, output, resume=True)
+    assert output.read_text() == '{"text": "mine"}\n'
 
 
 @pytest.mark.parametrize(
@@ -356,3 +361,24 @@ def test_settings_that_do_nothing_are_refused(loaded: LoadedModel, tmp_path: Pat
     ):
         with pytest.raises(ValueError, match=complaint):
             make(loaded, tmp_path / "out.jsonl", settings, **options)
+
+
+def test_a_transformers_classifier_keeps_the_texts_that_it_reads_right(loaded: LoadedModel, tmp_path: Path):
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=258, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        pad_token_id=1, id2label={0: "down", 1: "up"}, label2id={"down": 0, "up": 1}, initializer_range=1.0,
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(loaded.name, pad_token="</s>")
+    classifier = SequenceClassifier("tiny", LlamaForSequenceClassification(config), tokenizer, batch=4)
+    settings = with_settings(label="label", near=None)
+    report = make(loaded, tmp_path / "out.jsonl", settings, classifier=classifier)
+    rows = read(tmp_path / "out.jsonl")
+    assert report is not None
+    assert report.dropped["another label"] > 0
+    assert classifier.predict([row["text"] for row in rows])[0] == [row["label"] for row in rows]
+    assert label_index(classifier, "up") == label_index(classifier, 1) == 1
+    with pytest.raises(ValueError, match="label 2 is unknown to the classifier tiny"):
+        label_index(classifier, 2)

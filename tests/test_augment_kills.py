@@ -125,8 +125,9 @@ def test_two_processes_never_work_on_one_run(loaded: LoadedModel, tmp_path: Path
     make_journal = tmp_path / "out.jsonl.journal"
     held = journal.Journal(make_journal, {"rows": 1})
     try:
-        with pytest.raises(ValueError, match="another process is at work"):
-            make(loaded, output, resume=True)
+        for options in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(ValueError, match="another process is at work"):
+                make(loaded, output, **options)
         assert json.loads(make_journal.read_text()) == {"run": {"rows": 1}}
     finally:
         held.close()

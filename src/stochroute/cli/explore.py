@@ -27,6 +27,7 @@ _ANSWERS, _FORK, _TOKENS, _IN_OUT = "Answers", "Fork", "Choice of tokens", "Inpu
 _SAME = ("text", "meaning", "plot")
 _NEW_TOKENS, _STORY_TOKENS = 64, 200
 _SHOWN_TEXT = 220  # characters of a text in the terminal
+_SHOWN_PROMPT = 80  # a longer prompt is not repeated before each
 _SHOWN_WORDS = 36  # characters of a branch of the tree there
 _SHOWN_DEPTH, _SHOWN_WAYS = 3, 6  # of the tree in the terminal; the map has all
 
@@ -338,8 +339,9 @@ def _show(explored: "Explored", groups: "list[Cluster]", seed: int, html: str | 
     for number, one in enumerate(groups, 1):
         text = explored.texts[one.representative]
         _say(console, f"── group {number}: answers {len(one.answers)}, texts {one.texts}, path {text.path}")
-        _say(console, _shortened(explored.prompt + text.text, _SHOWN_TEXT) + "\n")
-    _say(console, "── where they branch (words so far: --fork RUN --path ID --at WORDS)")
+        before = explored.prompt if len(explored.prompt) <= _SHOWN_PROMPT else "…"
+        _say(console, _shortened(before + text.text, _SHOWN_TEXT) + "\n")
+    _say(console, "── where they branch (@ words, for --fork RUN --path ID --at WORDS)")
     console.print(_drawn(explored, explored.tree, 0), highlight=False)
     if not explored.saturated:
         _say(
@@ -366,7 +368,7 @@ def _drawn(explored: "Explored", node: "Node", depth: int) -> Any:
     from rich.tree import Tree
 
     paths = f"path {explored.texts[node.rows[0]].path}" if len(node.rows) == 1 else f"{len(node.rows)} paths"
-    ways = f", {len(node.children)} ways after {node.end} words" if node.children else ""
+    ways = f", {len(node.children)} ways @{node.end}" if node.children else ""
     words = _shortened(node.words.strip() or "…", _SHOWN_WORDS)
     drawn = Tree(Text.assemble(words, (f"  [{paths}{ways}]", "dim")))
     if depth < _SHOWN_DEPTH:

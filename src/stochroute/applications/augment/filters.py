@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stochroute.generation.receipts import fingerprint
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -59,7 +61,7 @@ class SequenceClassifier:
     """A transformers sequence classifier, its labels those in its config."""
 
     def __init__(self, name: str, model: Any, tokenizer: Any, batch: int = 32):
-        self.name = name
+        self.name = f"{name} ({fingerprint(model)})"
         names = model.config.id2label
         self.labels = [names[index] for index in sorted(names)]
         self._model = model.eval()

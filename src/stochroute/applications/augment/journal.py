@@ -21,12 +21,13 @@ class Journal:
         batches: how many are committed.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any]):
+    def __init__(self, path: Path, run: dict[str, Any], anew: bool = False):
         """Goes on with the file where it is there, and makes it where it is not.
 
         Args:
             path: of the file.
             run: what tells this run from another, as JSON types.
+            anew: whether to throw away what is there.
 
         Raises:
             ValueError: it belongs to another run, holds something else, or another process is at work on it.
@@ -37,6 +38,8 @@ class Journal:
         self._stream: IO[bytes] = path.open("ab+")
         try:
             _lock(self._stream, path)
+            if anew:
+                self._stream.truncate(0)
             self.batches = self._check()
         except BaseException:
             self._stream.close()

@@ -103,9 +103,7 @@ def augment(
     if resume and path.exists() and not journal_path.exists():
         _check_complete(path, digest(identity))
         return None
-    if overwrite:
-        journal_path.unlink(missing_ok=True)
-    journal = Journal(journal_path, identity)
+    journal = Journal(journal_path, identity, anew=overwrite)
     try:
         counts = run.fill(source, journal, progress)
         columns = [*found.columns, *PROVENANCE]
@@ -315,10 +313,12 @@ def _check(
 
 
 def _check_complete(path: Path, run: str) -> None:
-    """ValueError unless the finished output comes from this run, as its new rows say."""
-    names = {json.loads(row[SETTINGS])["run"] for row in open_source(str(path)) if row.get(SETTINGS)}
-    if names - {run}:
+    """ValueError unless the finished output comes from this run, as its new rows say; one without any row does."""
+    if path.stat().st_size == 0:
+        return
+    names = {json.loads(row[SETTINGS])["run"] if row.get(SETTINGS) else "" for row in open_source(str(path))}
+    if names - {run, ""} or names == {""}:
         raise ValueError(
-            f"output {path}: is complete and comes from another run ({', '.join(sorted(names))}, this is {run}); "
-            f"--overwrite starts anew"
+            f"output {path}: is complete, and comes from another run ({', '.join(sorted(names - {''})) or 'none'}, "
+            f"this is {run}); --overwrite starts anew"
         )
