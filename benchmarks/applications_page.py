@@ -43,18 +43,17 @@ def differences(found: dict[str, Any], digits: int) -> str:
 
 def augmentation(result: dict[str, Any]) -> str:
     """Both experiments."""
-    parts = [
-        f"**Classifier**, {result['classifier']['given']} given stories, accuracy (higher is better):",
-        arms(result["classifier"], "accuracy", 3),
-        differences(result["classifier"], 3),
-    ]
-    if "language model" in result:
+    told = {"classifier": "accuracy (higher is better)", "language model": "nats per token (lower is better)"}
+    parts: list[str] = []
+    for name in ("classifier", "language model"):
+        found = result[name]
         parts += [
-            f"**Language model**, {result['language model']['given']} given stories, nats per token (lower is better):",
-            arms(result["language model"], "nats per token", 3),
-            differences(result["language model"], 3),
+            f"**{name.capitalize()}**, {found['given']} given stories, {told[name]}:",
+            arms(found, told[name].partition(" (")[0], 3),
+            differences(found, 3),
+            made(found),
         ]
-    return "\n\n".join([*parts, made(result)])
+    return "\n\n".join(parts)
 
 
 def exploration(result: dict[str, Any]) -> str:
