@@ -59,8 +59,10 @@ def test_the_map_draws_fits_and_hands_out_commands(chromium: Any, tmp_path: Path
     assert page.locator(".cluster b").count() == 0, "texts are texts, not markup"
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 24)"
     assert dark == (scheme == "dark")
+    page.locator("#tree summary", has_text="4 paths, 2 ways").click(position={"x": 4, "y": 8})
     page.locator("#tree summary", has_text="fox ran").locator("button").click()
     assert "stochroute explore 'It'\\''s a fox ran' --strength 0.1" in page.inner_text("#said")
+    page.locator("#tree summary", has_text="fox ran").click(position={"x": 4, "y": 8})
     page.locator("#tree .leaf", has_text="away").locator("button").click()
     page.wait_for_function("document.getElementById('said').textContent.includes('--replay 0000000000000001')")
     assert problems == []
