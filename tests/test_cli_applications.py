@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,3 +235,27 @@ def test_an_exploration_that_exists_is_kept(model: str, tmp_path: Path, capsys: 
 def test_help_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]):
     assert run([verb, "--help"]) == 0
     assert f"Example: stochroute {verb}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_ctrl_c_in_explore_loses_nothing(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from stochroute.applications.writer import Writer
+
+    output, whole = tmp_path / "run.jsonl", tmp_path / "whole.jsonl"
+    real, calls = Writer.write, 0
+
+    def interrupted(self: Writer, *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write", interrupted)
+        assert run(explore(model, "--output", str(output))) == 130
+    assert f"6 texts are in {output}; the same command with --resume goes on" in capsys.readouterr().err
+    assert run(explore(model, "--output", str(output), "--resume")) == 0
+    assert run(explore(model, "--output", str(whole))) == 0
+    assert output.read_bytes() == whole.read_bytes()
