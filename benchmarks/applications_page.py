@@ -45,7 +45,7 @@ def augmentation(result: dict[str, Any]) -> str:
     """Both experiments."""
     told = {"classifier": "accuracy (higher is better)", "language model": "nats per token (lower is better)"}
     parts: list[str] = []
-    for name in ("classifier", "language model"):
+    for name in (name for name in told if name in result):
         found = result[name]
         parts += [
             f"**{name.capitalize()}**, {found['given']} given stories, {told[name]}:",
