@@ -68,6 +68,7 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
     # the embedded model is tested elsewhere; here every command is parsed and checked up to loading
     Path("train.yaml").write_text("output: out\ndata: {train: texts.jsonl}\n")
     Path("questions.jsonl").write_text('{"question": "Who?", "answer": "Ann"}\n')
+    Path("rows.jsonl").write_text('{"text": "One upon a time"}\n')
     commands = [line.partition("#")[0] for line in README.splitlines() if line.startswith("stochroute ")]
     verbs = {command.split()[1] for command in commands} - {"bench"}
     for verb in verbs:

@@ -11,11 +11,13 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from stochroute import __version__
+from stochroute.cli.augment import augment as augment_verb
 from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.chat import chat as chat_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.evaluate import evaluate as evaluate_verb
+from stochroute.cli.explore import explore as explore_verb
 from stochroute.cli.export import export as export_verb
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
@@ -37,6 +39,8 @@ for _name, _verb in (
     ("generate", generate_verb),
     ("chat", chat_verb),
     ("write", write_verb),
+    ("augment", augment_verb),
+    ("explore", explore_verb),
     ("serve", serve_verb),
     ("calibrate", calibrate_verb),
     ("train", train_verb),

@@ -17,9 +17,17 @@ class Judge:
     Its tokenizer may be another than the generator's, because likelihood is counted in nats per byte of the text.
     """
 
-    def __init__(self, loaded: LoadedModel, generator: Any, batch: int = 32):
-        """Raises ValueError when the judge is the generator itself: by fingerprint, wherever it was loaded from."""
-        if fingerprint(loaded.model) == fingerprint(generator):
+    def __init__(self, loaded: LoadedModel, generator: Any = None, batch: int = 32):
+        """
+        Args:
+            loaded: the judge.
+            generator: the model that the judge must not be; None where it may be any.
+            batch: texts read at once.
+
+        Raises:
+            ValueError: the judge is the generator itself: by fingerprint, wherever it was loaded from.
+        """
+        if generator is not None and fingerprint(loaded.model) == fingerprint(generator):
             raise ValueError(
                 f"judge {loaded.name} is the generator itself, which likes whatever it does by habit: "
                 f"name another model"

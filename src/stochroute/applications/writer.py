@@ -1,0 +1,119 @@
+"""Texts along given paths: tokens in, the text of each path out, cut where it ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stochroute.cli.errors import BadInput
+from stochroute.cli.models import LoadedModel, continuation
+from stochroute.cli.request import Decoding
+from stochroute.generation.settings import UNTRUNCATED
+from stochroute.routed import RoutedModel
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a path wrote.
+
+    Attributes:
+        text: the continuation without its prompt, up to the token or the string that ended it.
+        ended: whether it came to an end by itself, rather than running out of tokens.
+    """
+
+    text: str
+    ended: bool
+
+
+class Writer:
+    """A routed model with the settings of its decoding."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        routed: RoutedModel,
+        decoding: Decoding,
+        new_tokens: int,
+        stop: Sequence[str] = (),
+        chat: bool = False,
+    ):
+        """
+        Args:
+            loaded: the model that `routed` routes, with its tokenizer.
+            routed: the routing.
+            decoding: how tokens are chosen; without a sampling option, greedily.
+            new_tokens: of a text, at most.
+            stop: strings that end a text; they do not belong to it.
+            chat: whether each prompt is one user's turn, put into the tokenizer's chat template.
+
+        Raises:
+            BadInput: a chat template is asked for and there is none, or the texts do not fit the model.
+        """
+        if chat and not loaded.tokenizer.chat_template:
+            raise BadInput(f"--chat: the tokenizer of {loaded.name} has no chat template; leave --chat out")
+        if loaded.context is not None and new_tokens >= loaded.context:
+            raise BadInput(
+                f"--max-new-tokens {new_tokens}: {loaded.name} holds {loaded.context} tokens, the prompt's among them; "
+                f"ask for fewer"
+            )
+        self.loaded = loaded
+        self.routed = routed
+        self.new_tokens = new_tokens
+        self._stop = tuple(stop)
+        self._chat = chat
+        self._arguments: dict[str, Any] = {"do_sample": decoding.samples}
+        if decoding.samples:
+            asked = {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+            self._arguments |= UNTRUNCATED | {name: value for name, value in asked.items() if value is not None}
+        if stop:
+            self._arguments |= {"stop_strings": list(stop), "tokenizer": loaded.tokenizer}
+
+    def encode(self, prompt: str, what: str) -> list[int]:
+        """The token ids of a prompt; BadInput, which calls it `what`, when it is empty or leaves too little room."""
+        tokenizer, text = self.loaded.tokenizer, prompt
+        if self._chat:
+            turn = [{"role": "user", "content": prompt}]
+            text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        # a chat template writes its own beginning-of-text token
+        ids = list(tokenizer(text, add_special_tokens=not self._chat)["input_ids"])
+        if not ids:
+            raise BadInput(f"{what}: the prompt gives no token in {self.loaded.name}; write more into the template")
+        context = self.loaded.context
+        if context is not None and len(ids) + self.new_tokens > context:
+            raise BadInput(
+                f"{what}: a prompt of {len(ids)} tokens and {self.new_tokens} new ones exceed the {context} that "
+                f"{self.loaded.name} holds; shorten it, or give a smaller --max-new-tokens"
+            )
+        return ids
+
+    def write(self, prompts: Sequence[list[int]], paths: Sequence[list[int]]) -> list[list[Written]]:
+        """For each prompt one text along each of its paths, all computed together.
+
+        Args:
+            prompts: token ids from `encode`.
+            paths: path ids, as many for every prompt.
+        """
+        loaded, device = self.loaded, self.loaded.model.device
+        width = max(map(len, prompts))
+        out = self.routed.generate(
+            input_ids=torch.tensor([[loaded.pad] * (width - len(ids)) + ids for ids in prompts], device=device),
+            attention_mask=torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device),
+            paths=[list(ids) for ids in paths],
+            # fixed: another batch shape could decide a tie in float32 another way
+            rows_at_once=len(prompts) * len(paths[0]),
+            max_new_tokens=self.new_tokens,
+            pad_token_id=loaded.pad,
+            **self._arguments,
+        )
+        found: list[list[Written]] = [[] for _ in prompts]
+        for new, prompt in zip(out.generated.tolist(), out.prompt_index, strict=True):
+            found[prompt].append(self._written(prompts[prompt], new))
+        return found
+
+    def _written(self, prompt: list[int], new: list[int]) -> Written:
+        text = continuation(self.loaded, prompt, new)
+        ends = [place for place in (text.find(string) for string in self._stop) if place >= 0]
+        if ends:
+            return Written(text[: min(ends)], ended=True)
+        return Written(text, ended=any(token in self.loaded.stops for token in new))
