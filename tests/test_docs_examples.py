@@ -98,15 +98,25 @@ def test_the_first_commands_of_a_newcomer_do_what_the_page_says(page: Path, here
     assert " ".join(again["text"].split()[:4]) in " ".join(told.split())
 
 
+def ask(script: str, expression: str) -> str:
+    """What an expression of a benchmark's script prints, in a process of its own, as the scripts import each other."""
+    command = [sys.executable, "-c", f"import {script} as script; print({expression})"]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def test_the_page_of_results_lists_every_result_with_its_command():
-    done = subprocess.run(
-        [sys.executable, "-c", "import results_page; print(results_page.figures())"],
-        cwd=ROOT / "benchmarks",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
     page = (DOCS / "results.md").read_text(encoding="utf-8")
-    assert done.stdout.strip() in page, "out of date: run python benchmarks/results_page.py"
-    for file in (ROOT / "benchmarks" / "results").rglob("*.json"):
-        assert f"`{file.relative_to(ROOT / 'benchmarks' / 'results').as_posix()}`" in page
+    assert ask("results_page", "script.figures()") in page, "out of date: run python benchmarks/results_page.py"
+    results = ROOT / "benchmarks" / "results"
+    for file in results.rglob("*.json"):
+        assert f"`{file.relative_to(results).as_posix()}`" in page
+
+
+def test_the_cost_model_predicts_what_was_measured_within_forty_per_cent():
+    page = (DOCS / "scale.md").read_text(encoding="utf-8")
+    assert ask("scale_page", "script.figures()") in page, "out of date: run python benchmarks/scale_page.py"
+    rows = json.loads(ask("scale_page", "__import__('json').dumps(script.compare()[1])"))
+    assert len(rows) == 4
+    for what, predicted, measured, _ in rows:
+        assert 1 / 1.4 < predicted / measured < 1.4, what
