@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a strict build."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    built = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return folder
 
@@ -117,7 +117,8 @@ def test_the_languages_lead_to_each_other_and_the_search_finds_a_page(browser, u
     page.goto(f"{url}/routing/token/")
     hrefs = page.locator(".md-select__link").evaluate_all("links => links.map(l => l.href)")
     assert hrefs == [f"{url}/", f"{url}/zh/"]
-    page.fill("input[name=query]", "philox")
+    page.click("input[name=query]")
+    page.keyboard.type("philox")
     page.wait_for_selector(".md-search-result__item", state="attached")
     assert "athematics" in page.locator(".md-search-result__list").inner_text()
     page.close()
