@@ -34,7 +34,7 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
     # the embedded model is tested elsewhere; here every command is parsed and checked up to loading
     Path("train.yaml").write_text("output: out\ndata: {train: texts.jsonl}\n")
     Path("questions.jsonl").write_text('{"question": "Who?", "answer": "Ann"}\n')
-    for verb in ("generate", "calibrate", "serve", "train", "evaluate", "transmission", "uncertainty"):
+    for verb in ("generate", "calibrate", "serve", "train", "evaluate", "transmission", "uncertainty", "export"):
         monkeypatch.setattr(f"stochroute.cli.{verb}.load_model", lambda name, *_: loaded.append(name) or 1 / 0)
     commands = [line.partition("#")[0] for line in README.splitlines() if line.startswith("stochroute ")]
     for command in commands:
@@ -48,4 +48,4 @@ def test_the_commands_are_accepted(model: str, tmp_path: Path, monkeypatch: pyte
             continue
         with pytest.raises(ZeroDivisionError):
             run(words)
-    assert loaded == [None, None, model, model, None, model, None, None, None, model]
+    assert loaded == [None, None, model, model, None, model, None, None, None, None, model]

@@ -15,6 +15,7 @@ from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.evaluate import evaluate as evaluate_verb
+from stochroute.cli.export import export as export_verb
 from stochroute.cli.generate import generate as generate_verb
 from stochroute.cli.lm_eval import lm_eval as lm_eval_verb
 from stochroute.cli.robustness import robustness as robustness_verb
@@ -39,6 +40,7 @@ for _name, _verb in (
     ("transmission", transmission_verb),
     ("uncertainty", uncertainty_verb),
     ("robustness", robustness_verb),
+    ("export", export_verb),
 ):
     app.command(_name)(_verb)
 # everything after the verb, --help too, is for the harness

@@ -15,7 +15,7 @@ NO_NOISE = RoutingConfig(structural=None)
 
 _TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
 _HOT_TEMPERATURES = (0.6, 0.8, 1.2, 1.6, 2.0)
-_TOP_K = (2, 4, 8, 16, 50)
+_SPREAD = ("temperature", "top-k", "hot top-k", "hot min-p")  # samplers that are also spread
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _samplers() -> list[Arm]:
                         [(f"T {t}", Decoding(temperature=t)) for t in _TEMPERATURES]),
         "top-p": ("the likeliest tokens that hold a share p, T 1",
                   [(f"p {p}", Decoding(top_p=p)) for p in (0.5, 0.7, 0.8, 0.9, 0.95)]),
-        "top-k": ("the k likeliest tokens, T 1", [(f"k {k}", Decoding(top_k=k)) for k in _TOP_K]),
+        "top-k": ("the k likeliest tokens, T 1", [(f"k {k}", Decoding(top_k=k)) for k in (2, 4, 8, 16, 50)]),
         "min-p": ("tokens above a share of the likeliest, T 1",
                   [(f"min-p {p}", Decoding(min_p=p)) for p in (0.4, 0.2, 0.1, 0.05, 0.02)]),
         "hot top-p": ("top-p 0.9 at T", [(f"T {t}", Decoding(temperature=t, top_p=0.9)) for t in _HOT_TEMPERATURES]),
@@ -185,23 +185,22 @@ def _paths(budgets: tuple[float, ...], experts: bool) -> list[Arm]:
 
 
 def _sampled_paths(structural: Structural, budget: float) -> list[Arm]:
-    """Paths that the tokens are drawn from as well: beside noise in the model, spread over it, or both."""
-    noise = RoutingConfig(structural=structural)
-    top_k = [(f"k {k}", Decoding(top_k=k)) for k in _TOP_K]
-    spread_top_k = [(f"k {k}", Decoding(top_k=k, spread=True)) for k in _TOP_K]
-    sweeps = {
-        "shared + temperature": (f"shared at {budget} nats, and temperature", noise,
-                                 [(f"T {t}", Decoding(temperature=t)) for t in _TEMPERATURES]),
-        "shared + top-k": (f"shared at {budget} nats, and top-k", noise, top_k),
-        "top-k, spread": ("top-k, its distribution shared out among the texts of a prompt", NO_NOISE, spread_top_k),
-        "shared + top-k, spread": (f"shared at {budget} nats, and top-k shared out", noise, spread_top_k),
-    }  # fmt: skip
+    """Paths that tokens are drawn from as well: beside noise in the model, or spread over a sampler's distribution."""
+    both = "shared + temperature"
+    noised = [
+        Setting(both, "paths", f"T {t}", Decoding(temperature=t), RoutingConfig(structural=structural), budget)
+        for t in _TEMPERATURES
+    ]
+    spread = {arm.name: arm for arm in _samplers() if arm.name in _SPREAD}
     return [
-        Arm(name, "paths", about, tuple(
-            Setting(name, "paths", label, decoding, routing, None if routing is NO_NOISE else budget)
-            for label, decoding in sweep
-        ))
-        for name, (about, routing, sweep) in sweeps.items()
+        Arm(both, "paths", f"shared at {budget} nats, and temperature", tuple(noised)),
+        *[
+            Arm(f"{name}, spread", "paths", f"{arm.about}; shared out among the texts of a prompt", tuple(
+                replace(s, arm=f"{name}, spread", family="paths", decoding=replace(s.decoding, spread=True))
+                for s in arm.settings
+            ))
+            for name, arm in spread.items()
+        ],
     ]  # fmt: skip
 
 
