@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import typer.main
 import yaml
 
 import stochroute as sr
-from documents import DOCS, PAGES, ROOT, blocks, commands, execute, name
+from documents import DOCS, PAGES, ROOT, Block, blocks, commands, execute, name
 from live_server import NAME, engine_of, live
 from stochroute import embedded
 from stochroute.cli import app, run
@@ -22,7 +23,14 @@ from stochroute.world import draw_text
 
 BEGIN_WITH_A_MODEL = ("calibration.md", "spread.md")  # they go on where the README's example ends
 NEEDS_A_SERVER = "serving.md"
-RUNNING = [page for page in PAGES if any(b.language == "python" for b in blocks(page)) and name(page) != NEEDS_A_SERVER]
+
+
+def python(page: Path) -> list[Block]:
+    """The blocks of a page that are to run."""
+    return [block for block in blocks(page) if block.language == "python" and not block.excused]
+
+
+RUNNING = [page for page in PAGES if python(page) and name(page) != NEEDS_A_SERVER]
 
 
 @pytest.fixture
@@ -48,13 +56,15 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, here: Path):
         names["routed"] = sr.route(model)
         if name(page) == "calibration.md":
             names["routed"].detach()  # type: ignore[union-attr]
-    for block in blocks(page):
-        if block.language == "python" and not block.excused:
-            execute(block, names)
+    for block in python(page):
+        # few pairs, so that the calibration takes seconds
+        execute(
+            replace(block, text=block.text.replace("tokenizer=tokenizer)", "tokenizer=tokenizer, pairs=16)")), names
+        )
 
 
 def test_the_client_of_the_serving_page_replays_an_answer():
-    (block,) = (b for b in blocks(DOCS / NEEDS_A_SERVER) if b.language == "python")
+    (block,) = python(DOCS / NEEDS_A_SERVER)
     with live(engine_of(None)) as server:
         text = block.text.replace("http://127.0.0.1:8000", server.url).replace('"embedded"', f'"{NAME}"')
         exec(text, {})
