@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there, only on a smaller model."""
+"""What the READMEs show runs as it stands there, only on a smaller model; both show and measure the same."""
 
 import re
 import shlex
@@ -9,7 +9,41 @@ import pytest
 from cli_model import save_tiny_model
 from stochroute.cli import run
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md"))
+
+
+def code(page: str) -> list[str]:
+    """Every line of the code blocks, without comments."""
+    blocks = re.findall(r"```\w*\n(.*?)```", page, flags=re.DOTALL)
+    return [line.partition("#")[0].rstrip() for block in blocks for line in block.splitlines()]
+
+
+def shape(page: str) -> list[str]:
+    """Headings, table rows, code blocks and list items, in their order, by their kind alone."""
+    return [found for line in page.splitlines() if (found := re.match(r"#+ |\||- |!|```\w*|", line)[0])]  # pyright: ignore
+
+
+def figures(page: str) -> list[list[str]]:
+    """The numbers of every table row."""
+    return [re.findall(r"\d+(?:[.,]\d+)*", line) for line in page.splitlines() if line.startswith("|")]
+
+
+def links(page: str) -> list[str]:
+    """Where the page leads to, other than to itself in the other language."""
+    return [target for target in re.findall(r"\]\(([^)#]+)\)", page) if not target.startswith("README")]
+
+
+def test_both_readmes_have_the_same_code_shape_figures_and_links():
+    assert code(CHINESE) == code(README)
+    assert shape(CHINESE) == shape(README)
+    assert figures(CHINESE) == figures(README)
+    assert links(CHINESE) == links(README)
+
+
+def test_the_readmes_lead_to_each_other_at_once():
+    assert "](README.zh.md)" in "".join(README.splitlines()[:4])
+    assert "](README.md)" in "".join(CHINESE.splitlines()[:4])
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = {"width": 375, "height": 740}
+WAIT = 120_000  # milliseconds, on a busy machine
 # what a browser fetches by itself; a link that is followed by hand may lead anywhere
 FETCHED = re.compile(
     r'<(?:script|img|iframe|source)[^>]*\ssrc="(https?:)?//|<link[^>]*rel="(?:stylesheet|preload|preconnect)'
@@ -83,6 +84,7 @@ def test_every_page_opens_on_a_phone_in_the_dark_without_sideways_scrolling_or_f
     browser, site: Path, url: str
 ):
     context = browser.new_context(viewport=PHONE, color_scheme="dark", locale="en-GB")
+    context.set_default_timeout(WAIT)
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -101,6 +103,7 @@ def test_every_page_opens_on_a_phone_in_the_dark_without_sideways_scrolling_or_f
 
 def test_formulas_are_mathematics_and_chinese_pages_say_that_they_are_chinese(browser, url: str):
     page = browser.new_page()
+    page.set_default_timeout(WAIT)
     page.goto(f"{url}/mathematics/")
     assert page.locator("math").count() > 80
     text = page.locator("article").inner_text()
@@ -114,6 +117,7 @@ def test_formulas_are_mathematics_and_chinese_pages_say_that_they_are_chinese(br
 
 def test_the_languages_lead_to_each_other_and_the_search_finds_a_page(browser, url: str):
     page = browser.new_page()
+    page.set_default_timeout(WAIT)
     page.goto(f"{url}/routing/token/")
     hrefs = page.locator(".md-select__link").evaluate_all("links => links.map(l => l.href)")
     assert hrefs == [f"{url}/", f"{url}/zh/"]

@@ -49,13 +49,20 @@ app.command("lm-eval", context_settings=_ALL_ARGUMENTS)(lm_eval_verb)
 app.add_typer(bench_verbs, name="bench")
 
 
-@app.callback()
-def _options(  # pyright: ignore[reportUnusedFunction]
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"stochroute {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[
+        bool,
+        # eager: before the parser misses a verb
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:
