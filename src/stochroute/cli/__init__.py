@@ -13,6 +13,7 @@ import typer
 from stochroute import __version__
 from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
+from stochroute.cli.chat import chat as chat_verb
 from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
 from stochroute.cli.evaluate import evaluate as evaluate_verb
 from stochroute.cli.export import export as export_verb
@@ -23,6 +24,7 @@ from stochroute.cli.serve import serve as serve_verb
 from stochroute.cli.train import train as train_verb
 from stochroute.cli.transmission import transmission as transmission_verb
 from stochroute.cli.uncertainty import uncertainty as uncertainty_verb
+from stochroute.cli.write import write as write_verb
 
 app = typer.Typer(
     name="stochroute",
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 for _name, _verb in (
     ("generate", generate_verb),
+    ("chat", chat_verb),
+    ("write", write_verb),
     ("serve", serve_verb),
     ("calibrate", calibrate_verb),
     ("train", train_verb),

@@ -28,7 +28,7 @@ def read_prompts(arguments: list[str], file: str | None) -> list[str]:
             raise BadInput(f"--prompts-file {file} has no effect beside prompts on the command line: give one of them")
         return [_checked(text, f"prompt {number}") for number, text in enumerate(arguments, 1)]
     if file is None:
-        return _parse(_standard_input(), "standard input") if _is_piped() else []
+        return _parse(_standard_input(), "standard input") if is_piped() else []
     name = "standard input" if file == "-" else file
     prompts = _parse(_standard_input() if file == "-" else _bytes_of(file), name)
     if not prompts:
@@ -43,7 +43,7 @@ def _bytes_of(file: str) -> bytes:
         raise BadInput(f"--prompts-file {file}: {error.strerror or error}; name a readable file") from error
 
 
-def _is_piped() -> bool:
+def is_piped() -> bool:
     """Whether standard input is a pipe or a file: not a terminal, not /dev/null, not a daemon's socket."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode

@@ -62,8 +62,12 @@ def vendi_ngrams(texts: Sequence[str]) -> float:
     """
     if not texts:
         return 0.0
-    kernel = np.mean([_cosines([ngrams(words(t), n) for t in texts]) for n in range(1, LONGEST + 1)], axis=0)
-    return _vendi(kernel)
+    return _vendi(ngram_cosines(texts))
+
+
+def ngram_cosines(texts: Sequence[str]) -> np.ndarray:
+    """How alike texts are: the mean cosine of their n-gram counts, n = 1 … 4: float64 (texts, texts) in [0, 1]."""
+    return np.mean([_cosines([ngrams(words(t), n) for t in texts]) for n in range(1, LONGEST + 1)], axis=0)
 
 
 def vendi_embeddings(vectors: np.ndarray) -> float:
