@@ -1,7 +1,7 @@
 """Quality against diversity on stories3M and on the story world: paths against every tuned sampler.
 
-    python benchmarks/evaluation.py                # both; half an hour on a free core, and goes on where it was stopped
-    python benchmarks/evaluation.py story_world    # the embedded model alone, which needs no other files
+    python benchmarks/evaluation.py                # all; an hour on a free core, and goes on where it was stopped
+    python benchmarks/evaluation.py story_world small_world    # the embedded model alone, which needs no other files
 
 Each run is one `stochroute evaluate`, whose report is left in runs/NAME/report.html. stories3M, its judge and the texts
 are looked for in ../shared, or where STOCHROUTE_SHARED says.
@@ -16,12 +16,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from exploration import CUTS, SEED, cut_prompt
 from harness import save
 from results import RESULTS
 
 from stochroute.cli.models import load_model
 from stochroute.evaluation.inputs import read_texts
 from stochroute.evaluation.judging import Judge
+from stochroute.world import draw_plot
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("STOCHROUTE_SHARED", os.path.join("..", "shared")))
@@ -33,10 +35,19 @@ RUNS: dict[str, list[str]] = {
         *["--seed", "2"],  # arms were chosen with the prompts of other seeds
     ],
     "story_world": ["--prompt-count", "16", "--samples", "8", "--max-new-tokens", "96"],
+    "small_world": ["--prompts-file", "runs/few_plots_left.txt", "--samples", "32", "--max-new-tokens", "80"],
 }
 KINDS = ("structural", "attention", "experts")
 JUDGES = ("stories260K", "gpt2-bytes-1M")
 JUDGED_TEXTS, JUDGED_CHARACTERS = 60, 200
+
+
+def write_few_plots_left() -> None:
+    """Beginnings of stories after which 144 plots are left: among 32 texts some say the same unless they share out."""
+    cuts = [cut for cut in CUTS if cut.language == "en" and cut.slots]
+    prompts = [cut_prompt(draw_plot(SEED, i), cuts[i % len(cuts)], telling=i)[0] for i in range(16)]
+    (ROOT / "runs").mkdir(exist_ok=True)
+    (ROOT / "runs" / "few_plots_left.txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
 
 
 def evaluate(name: str) -> dict[str, Any]:
@@ -44,6 +55,7 @@ def evaluate(name: str) -> dict[str, Any]:
     output = Path("runs") / name
     if (ROOT / output / "evaluation.json").exists():
         return json.loads((ROOT / output / "evaluation.json").read_text(encoding="utf-8"))
+    write_few_plots_left()
     resume = ["--resume"] if (ROOT / output / "run.json").exists() else []
     command = [sys.executable, "-c", "from stochroute.cli import main; main()", "evaluate"]
     subprocess.run([*command, *RUNS[name], "--output", str(output), *resume], cwd=ROOT, check=True)
