@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --check-replay </dev/null
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
