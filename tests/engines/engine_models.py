@@ -1,4 +1,4 @@
-"""Tiny random models in folders that both transformers and vLLM load, and what transformers writes along their paths."""
+"""Tiny random models in folders that both transformers and vLLM load, and the check that both write the same."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
     VLLM_CPU_KVCACHE_SPACE="1",
+    VLLM_ENABLE_V1_MULTIPROCESSING="0",  # in this process, unless a test says otherwise
     VLLM_LOGGING_LEVEL="WARNING",
     VLLM_NO_USAGE_STATS="1",
     VLLM_USE_V2_MODEL_RUNNER="0",
@@ -20,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import stochroute as sr
 from cli_model import save_tokenizer
+from stochroute.engines.agreement import Text, agreement
 
 CONTEXT = 512
 _SIZES = {
@@ -52,19 +54,52 @@ def load(folder: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def written(
-    routed: sr.RoutedModel, prompts: Sequence[Sequence[int]], paths: Sequence[int | None], new_tokens: int
-) -> list[list[int]]:
-    """What transformers writes, one text a prompt, each along its own path (None: the original model), to the end."""
-    texts = []
-    for prompt, path in zip(prompts, paths, strict=True):
-        ids = torch.tensor([prompt])
-        mask = torch.ones_like(ids)
-        settings: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False, "eos_token_id": None}
-        if path is None:
-            with routed.suspended():
-                out = routed.model.generate(ids, attention_mask=mask, **settings)
-        else:
-            out = routed.generate(ids, attention_mask=mask, paths=[path], **settings).sequences
-        texts.append(out[0, len(prompt) :].tolist())
-    return texts
+def sampling(new_tokens: int, path: int | None = None, **settings: Any) -> Any:
+    """Greedy decoding of so many tokens, along a path or none, for vLLM."""
+    from vllm import SamplingParams
+
+    fields = settings.pop("extra_args", None) if path is None else {"stochroute_path": sr.format_path(path)}
+    options = {"temperature": 0, "max_tokens": new_tokens, "ignore_eos": True, "detokenize": False, **settings}
+    return SamplingParams(extra_args=fields, **options)
+
+
+def outputs_of(llm: Any, prompts: Sequence[Sequence[int]], parameters: Sequence[Any] | Any) -> list[Any]:
+    """vLLM's outputs, one a prompt."""
+    given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+    return llm.generate(given, parameters, use_tqdm=False)
+
+
+def texts_of(llm: Any, prompts: Sequence[Sequence[int]], paths: Sequence[int | None], new_tokens: int) -> list[Text]:
+    """What vLLM writes, one text a prompt, each along its own path; all requests at once."""
+    outputs = outputs_of(llm, prompts, [sampling(new_tokens, path, logprobs=0) for path in paths])
+    return [text_of(output.outputs[0]) for output in outputs]
+
+
+def text_of(choice: Any) -> Text:
+    """One choice of vLLM's outputs, with its log-probabilities."""
+    tokens = list(choice.token_ids)
+    return Text(tokens, [at[token].logprob for at, token in zip(choice.logprobs, tokens, strict=True)])
+
+
+def check_against_transformers(
+    folder: str,
+    routing: sr.RoutingConfig | str,
+    prompts: Sequence[Sequence[int]],
+    paths: Sequence[int | None],
+    texts: Sequence[Text],
+) -> None:
+    """Fails unless every text is what transformers writes, but for ties, and the log-probabilities agree."""
+    model = load(folder)
+    routed = sr.RoutedModel.from_pretrained(model, routing) if isinstance(routing, str) else sr.route(model, routing)
+    found = agreement(routed, prompts, paths, texts)
+    assert found.mistakes == []
+    assert found.difference < 1e-3
+    # partings are rare, so that a mistake cannot hide behind a difference that it caused itself
+    assert len(found.partings) <= len(texts) // 10
+
+
+def random_prompts(n: int, shortest: int, longest: int, seed: int = 0) -> list[list[int]]:
+    """n prompts of printable tokens of the tiny models."""
+    stream = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(shortest, longest + 1, (n,), generator=stream).tolist()
+    return [torch.randint(2, 250, (length,), generator=stream).tolist() for length in lengths]

@@ -75,11 +75,13 @@ def walk_of(fields: Fields) -> Walk | None:
 def _paths(ours: Mapping[str, Any], choices: int) -> list[int]:
     given = [name for name in (PATH, PATHS, SEED) if name in ours]
     if len(given) != 1:
-        there = " and ".join(given) or "none of them"
-        raise ValueError(f"a request that walks a path gives one of {PATH}, {PATHS} and {SEED}, got {there}")
+        raise ValueError(f"a request that walks a path gives one of {PATH}, {PATHS} and {SEED}, got {', '.join(ours)}")
     value = ours[given[0]]
     if given == [SEED]:
-        return derive_paths(value, choices)
+        try:
+            return derive_paths(value, choices)
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}{error}") from error
     if given == [PATH]:
         if choices > 1:
             raise ValueError(

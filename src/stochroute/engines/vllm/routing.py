@@ -127,4 +127,3 @@ def refuse_what_vllm_cannot_walk(config: RoutingConfig) -> None:
             "structural.strength='auto' is not known yet: calibrate with the transformers engine (stochroute "
             "calibrate), and give the saved routing"
         )
-
