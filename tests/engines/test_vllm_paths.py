@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-import stochroute as sr
 from engine_models import (
     check_against_transformers,
     load,
@@ -19,6 +17,8 @@ from engine_models import (
     text_of,
     texts_of,
 )
+
+import stochroute as sr
 from routing_folders import learn
 from stochroute.config import Schedule
 from stochroute.paths import format_path

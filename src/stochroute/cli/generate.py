@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stochroute.cli import noise_options
+from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import read_prompts
@@ -79,9 +80,14 @@ def generate(
     check_replay: Annotated[
         bool, typer.Option("--check-replay", help="Walk one path again, alone, and compare.", rich_help_panel=_IN_OUT)
     ] = False,
-    batch: Annotated[int, typer.Option(help="Rows computed at once, at most.", rich_help_panel=_IN_OUT)] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Rows computed at once, at most. Default: 32, or the engine's.", rich_help_panel=_IN_OUT),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
     dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    engine: EngineName = "transformers",
+    engine_option: EngineOptions = None,
 ) -> None:
     """Continue each prompt along several paths and show the texts side by side.
 
@@ -105,6 +111,7 @@ def generate(
         batch=batch,
         device=device,
         dtype=dtype,
+        engine=read_engine(engine, engine_option or [], ENGINES),
     )
     check_model_name(request.model)
     _run(request)
@@ -118,23 +125,26 @@ def _run(request: Request) -> None:
 
         prompts = [DEFAULT_PROMPTS[0]]
     seed = _seed(request, file)
-    loaded = load_model(request.model, request.device, request.dtype)
+    native = request.engine.name == "transformers"
+    loaded = load_model(request.model, request.device if native else "cpu", request.dtype)
 
     # imported only now, since these bring in torch, transformers and rich
     from stochroute.cli import deliver
+    from stochroute.cli.engine_walks import EngineWalks
     from stochroute.cli.walks import Walks
 
-    walks = Walks(request, prompts, seed, loaded)
+    walks = (Walks if native else EngineWalks)(request, prompts, seed, loaded)
+    del loaded  # another engine has its own model
     if seed != request.seed and (request.json or file is not None):
         typer.echo(f"seed {seed}", err=True)
     if walks.report is not None:
         typer.echo(_strengths(walks.report), err=True)
     if file is not None:
-        last = deliver.to_file(walks, file, request.batch)
+        last = deliver.to_file(walks, file, request.rows_at_once)
     elif request.json:
-        last = deliver.to_standard_output(walks, request.batch)
+        last = deliver.to_standard_output(walks, request.rows_at_once)
     else:
-        last = deliver.to_screen(walks, request.batch)
+        last = deliver.to_screen(walks, request.rows_at_once)
     if request.check_replay:
         deliver.check_replay(walks, last, beside_rows=request.json)
 

@@ -4,6 +4,8 @@ Nothing changes for an engine without a routing in its `additional_config`, or f
 fields which name a path are refused where no routing could walk it.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# vLLM lives in an environment of its own
 from collections.abc import Callable
 from copy import copy
 from functools import wraps
@@ -78,7 +80,7 @@ def _several_greedy_paths(verify: Callable[[Any], None]) -> Callable[[Any], None
 
 def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
     def process_inputs(self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        fields = getattr(params, "extra_args", None)
+        fields: Any = getattr(params, "extra_args", None)
         if not requests.names_paths(fields):
             return process(self, request_id, prompt, params, *args, **kwargs)
         routing = routing_of(self.vllm_config.additional_config)
@@ -99,7 +101,7 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
 def _own_path_for_each_child(get: Callable[..., Any]) -> Callable[..., Any]:
     def get_child_info(self: Any, index: int) -> tuple[str, Any]:
         child, params = get(self, index)
-        if requests.PATHS in (params.extra_args or {}):
+        if (params.extra_args or {}).get(requests.PATHS) is not None:
             params = copy(params)  # vLLM may hand one object to all children
             params.extra_args = requests.of_choice(params.extra_args, index)
         return child, params

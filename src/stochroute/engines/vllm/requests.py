@@ -34,8 +34,8 @@ class Walk:
 
 
 def names_paths(fields: Fields) -> bool:
-    """Whether any of the fields is one of ours, well spelt or not."""
-    return any(name.startswith(PREFIX) for name in fields or ())
+    """Whether any of the fields is one of ours, well spelt or not; None stands for a field that is left out."""
+    return any(name.startswith(PREFIX) and value is not None for name, value in (fields or {}).items())
 
 
 def admit(fields: Mapping[str, Any], choices: int, prompt_length: int, span: Span) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def admit(fields: Mapping[str, Any], choices: int, prompt_length: int, span: Spa
     Raises:
         ValueError: a field is unknown, malformed, or says nothing beside another.
     """
-    ours = {name: value for name, value in fields.items() if name.startswith(PREFIX)}
+    ours = {name: value for name, value in fields.items() if name.startswith(PREFIX) and value is not None}
     for name in ours.keys() - set(_FIELDS):
         meant = difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0)[0]
         raise ValueError(f"{name} is no field of a request: did you mean {meant}? There are {', '.join(_FIELDS)}")
     paths = [format_path(path) for path in _paths(ours, choices)]
-    admitted = {name: value for name, value in fields.items() if name not in ours}
+    admitted = {name: value for name, value in fields.items() if not name.startswith(PREFIX)}
     admitted[START] = _start(ours.get(START), prompt_length, span)
     return {**admitted, PATHS: paths} if choices > 1 else {**admitted, PATH: paths[0]}
 
@@ -67,7 +67,7 @@ def of_choice(fields: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 def walk_of(fields: Fields) -> Walk | None:
     """The walk that admitted fields name; None for a plain request."""
-    if not fields or PATH not in fields:
+    if not fields or fields.get(PATH) is None:
         return None
     return Walk(parse_path(fields[PATH]), fields[START])
 

@@ -112,8 +112,8 @@ def refuse_what_vllm_cannot_walk(config: RoutingConfig) -> None:
     """ValueError unless the routing has structural noise of known strength and no other."""
     if config.attention is not None:
         raise ValueError(
-            "attention routing is not offered on vLLM: its attention kernels give no access to the scores, and noise on "
-            "the queries instead would be another model; use the transformers engine, or set attention=None"
+            "attention routing is not offered on vLLM: its attention kernels give no access to the scores, and noise "
+            "on the queries instead would be another model; use the transformers engine, or set attention=None"
         )
     if config.experts is not None:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Hooks the feed-forward blocks of a model that vLLM has loaded.
 
-The formula is `StructuralNoise.noised`, the same that runs in transformers; here its batch rows are the tokens of a step.
+The formula is `StructuralNoise.noised`, the same that runs in transformers; here its batch rows are a step's tokens.
 """
 
 from pathlib import Path
