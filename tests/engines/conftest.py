@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from engine_models import CONTEXT, save_model
+from engine_models import SETTINGS, save_model
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,10 @@ def engine() -> Iterator[Callable[..., Any]]:
     def make(model: str, routing: Any = None, **options: Any) -> Any:
         from stochroute.engines.vllm import additional_config
 
-        settings = {"dtype": "float32", "block_size": 32, "enforce_eager": True, "max_num_seqs": 16, "seed": 0}
+        settings = {**SETTINGS, "enforce_eager": True}
         if routing is not None:
             settings["additional_config"] = additional_config(routing)
-        made.append(vllm.LLM(model, **{**settings, "max_model_len": CONTEXT, **options}))
+        made.append(vllm.LLM(model, **{**settings, **options}))
         return made[-1]
 
     yield make

@@ -8,8 +8,8 @@ from typing import Any
 # vLLM reads these when it starts; the processor is shared with everything else that is being tested
 os.environ.update(
     HF_HUB_OFFLINE="1",
+    VLLM_CPU_OMP_THREADS_BIND="nobind",  # it would want a NUMA node for each rank
     OMP_NUM_THREADS="1",
-    VLLM_CPU_KVCACHE_SPACE="1",
     VLLM_ENABLE_V1_MULTIPROCESSING="0",  # in this process, unless a test says otherwise
     VLLM_LOGGING_LEVEL="WARNING",
     VLLM_NO_USAGE_STATS="1",
@@ -24,6 +24,15 @@ from cli_model import save_tokenizer
 from stochroute.engines.agreement import Text, agreement
 
 CONTEXT = 512
+# What vLLM's engines are started with here; a cache of the default size alone would take longer than any test.
+SETTINGS: dict[str, Any] = {
+    "dtype": "float32",
+    "block_size": 32,
+    "kv_cache_memory_bytes": 1 << 26,
+    "max_model_len": CONTEXT,
+    "max_num_seqs": 16,
+    "seed": 0,
+}
 _SIZES = {
     "hidden_size": 64,
     "intermediate_size": 96,

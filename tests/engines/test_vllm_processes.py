@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_models import check_against_transformers, random_prompts, save_model
+from engine_models import SETTINGS, check_against_transformers, random_prompts, save_model
 
 import stochroute as sr
 from stochroute.engines.agreement import Text
@@ -40,8 +40,8 @@ import stochroute as sr
 def main():
     model, config, prompts, paths, options = json.loads(sys.stdin.read())
     from vllm import LLM
-    settings = {"dtype": "float32", "block_size": 32, "max_num_seqs": 16, "max_model_len": 512, **options}
-    llm = LLM(model, additional_config=additional_config(sr.RoutingConfig.from_dict(config)), **settings)
+    routing = additional_config(sr.RoutingConfig.from_dict(config))
+    llm = LLM(model, additional_config=routing, **{**engine_models.SETTINGS, **options})
     texts = engine_models.texts_of(llm, prompts, paths, 24)
     print("TEXTS", json.dumps([asdict(text) for text in texts]))
 
@@ -108,7 +108,8 @@ def url(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sr.route(load(model), STRONG).save_pretrained(config)
     command = "import sys; from stochroute.cli import main; main()"
     arguments = ["serve", "--engine", "vllm", "--model", model, "--name", "tiny", "--routing", str(config)]
-    options = ["--port", "0", "--json", "--engine-option", "enforce_eager=true", "--engine-option", "max_model_len=512"]
+    given = [f"{name}={json.dumps(value)}" for name, value in {**SETTINGS, "enforce_eager": True}.items()]
+    options = ["--port", "0", "--json", *(word for option in given for word in ("--engine-option", option))]
     log = (folder / "log").open("w")
     server = subprocess.Popen(
         [sys.executable, "-c", command, *arguments, *options],

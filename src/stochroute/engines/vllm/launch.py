@@ -10,7 +10,7 @@ from typing import Any
 from stochroute.engines.vllm.requests import PATH, START
 from stochroute.paths import format_path
 
-_CPU_CACHE_BYTES = 2 << 30  # vLLM would otherwise take nine tenths of the memory, and not start where others use it
+_CPU_CACHE_BYTES = 1 << 30  # vLLM would otherwise take nine tenths of the memory, and not start where others use it
 
 
 def prepare() -> None:
