@@ -19,11 +19,11 @@ class Text:
 
     Attributes:
         tokens: new token ids.
-        logprobs: the engine's log-probability of each, in nats.
+        logprobs: the engine's log-probability of each, in nats; None where it was not asked for them.
     """
 
     tokens: list[int]
-    logprobs: list[float]
+    logprobs: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Agreement:
 
     Attributes:
         texts, tokens: how many were compared; tokens after a parting are not.
-        difference: the largest difference of a token's log-probability before any parting, in nats.
+        difference: the largest difference of a token's log-probability before any parting, in nats; 0 without them.
         partings: where texts part, at most one a text.
     """
 
@@ -91,7 +91,7 @@ def agreement(
         wrong = (logits.argmax(-1) != chosen).nonzero()
         agreed = int(wrong[0, 0]) if len(wrong) else len(chosen)
         own = logits.log_softmax(-1).gather(-1, chosen[:, None])[:agreed, 0]
-        if agreed:
+        if agreed and text.logprobs is not None:
             difference = max(difference, float((own - torch.tensor(text.logprobs[:agreed])).abs().max()))
         compared += agreed
         if agreed < len(chosen):

@@ -10,6 +10,11 @@ from typing import Any
 from stochroute.engines.vllm.requests import PATH, START
 from stochroute.paths import format_path
 
+_ENVIRONMENT = {
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for rows
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
 _CPU_CACHE_BYTES = 1 << 30  # vLLM would otherwise take nine tenths of the memory, and not start where others use it
 
 
@@ -25,8 +30,8 @@ def prepare() -> None:
     allowed = os.environ.get("VLLM_PLUGINS")
     if allowed is not None and "stochroute" not in allowed.split(","):
         raise RuntimeError(f"VLLM_PLUGINS={allowed} leaves the plugin out: add stochroute to it")
-    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from stochroute.engines.vllm.plugin import register
 
     register()
