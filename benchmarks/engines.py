@@ -2,8 +2,8 @@
 
 python benchmarks/engines.py                (in an environment with vLLM and Ray, see docs/engines.md)
 
-50 prompts × 4 paths, greedy, float32, the embedded model. Every text is compared token by token with transformers; where
-one parts, the gap between the two best logits is listed; it is a tie below twice what the engines' numbers differ by.
+50 prompts × 4 paths, greedy, float32, the embedded model. Every text is compared token by token with transformers;
+where one parts, the gap between the two best logits is listed: a tie is below twice what the engines' numbers differ by.
 """
 
 import argparse
@@ -181,7 +181,9 @@ def compare(prompts: int, found: dict[str, list[Text]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=50)
-    parser.add_argument("--only", choices=ENGINES, action="append", help="default: all")
+    parser.add_argument(
+        "--only", choices=ENGINES, action="append", help="default: all; the others are read from their last run"
+    )
     parser.add_argument("--write", choices=ENGINES, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     WORK.mkdir(exist_ok=True)
@@ -189,12 +191,17 @@ def main() -> None:
         write(asked.write, asked.prompts, WORK / f"engines-{asked.write}.json")
         return
     found: dict[str, list[Text]] = {}
-    for engine in asked.only or ENGINES:
+    for engine in ENGINES:
+        file = WORK / f"engines-{engine}.json"
+        if asked.only and engine not in asked.only:
+            if file.exists():  # of an earlier run
+                found[engine] = [Text(**t) for t in json.loads(file.read_text())]
+            continue
         began = time.monotonic()
         command = [sys.executable, __file__, "--write", engine, "--prompts", str(asked.prompts)]
         environment = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_USE_V2_MODEL_RUNNER": "0"}
         subprocess.run(command, check=True, env={**environment, "VLLM_LOGGING_LEVEL": "ERROR", **os.environ})
-        found[engine] = [Text(**t) for t in json.loads((WORK / f"engines-{engine}.json").read_text())]
+        found[engine] = [Text(**t) for t in json.loads(file.read_text())]
         print(f"{engine}: {len(found[engine])} texts in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     from importlib.metadata import version
 

@@ -63,7 +63,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help='A prompt a line, or JSON lines with "prompt"; - or a pipe: standard input.',
+            help='A prompt a line, JSON lines with "prompt", or *.parquet; - or a pipe: standard input.',
             rich_help_panel=_IN_OUT,
         ),
     ] = None,

@@ -120,6 +120,6 @@ def serve(settings: dict[str, Any], announce: Callable[[str, int], None]) -> Non
     for name, value in settings.items():
         setattr(arguments, name, value)
     validate_parsed_serve_args(arguments)
-    address, bound = setup_server(arguments)
+    address, bound = setup_server(arguments, reuse_port=False)
     announce(*bound.getsockname()[:2])
     uvloop.run(run_server_worker(address, bound, arguments))
