@@ -3,7 +3,7 @@
 python benchmarks/engines.py                (in an environment with vLLM and Ray, see docs/engines.md)
 
 50 prompts × 4 paths, greedy, float32, the embedded model. Every text is compared token by token with transformers;
-where one parts, the gap between the two best logits is listed: a tie is below twice what the engines' numbers differ by.
+where one parts, the gap between the two best logits is listed: a tie is below twice what the numbers differ by.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from stochroute.cli.engines import Engine, Hosted, hosted, temporary_folder
+from stochroute.cli.engines import Engine, Hosted, hosted
 from stochroute.cli.errors import BadInput, one_line
 from stochroute.cli.models import LoadedModel, continuation
 from stochroute.cli.request import Request
@@ -24,8 +24,11 @@ class EngineWalks(Walks):
     receipts. It is let go before the engine starts.
     """
 
-    def __init__(self, request: Request, prompts: list[str], seed: int | None, loaded: LoadedModel):
-        """Raises BadInput as `Walks` does, or when the engine cannot do what is asked, or is not installed."""
+    def __init__(self, request: Request, prompts: list[str], seed: int | None, loaded: LoadedModel, keep: Path):
+        """`keep` is a folder that outlives the walks, for the engine to read its routing from.
+
+        Raises BadInput as `Walks` does, or when the engine cannot do what is asked, or is not installed.
+        """
         super().__init__(request, prompts, seed, loaded)
         settings, _ = read_settings(loaded.model, {"do_sample": False, "max_new_tokens": self._new_tokens})
         receipt = write_receipts(self._routed, [0], [0], settings)[0]
@@ -35,8 +38,7 @@ class EngineWalks(Walks):
                 f"--engine {request.engine.name}: the model's generation config sets {unknown[0]}, which is not passed "
                 "on to this engine; take it out of generation_config.json, or use --engine transformers"
             )
-        self._folder = temporary_folder()
-        start = hosted(loaded, self._routed, request.routing, Path(self._folder.name))
+        start = hosted(loaded, self._routed, request.routing, keep)
         self._generated = self._routed.config.span == "generated"
         self._routed.detach()
         del self._routed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stochroute.cli import noise_options
-from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine
+from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine, temporary_folder
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import read_prompts
@@ -19,6 +19,7 @@ from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
     from stochroute.calibration import Report
+    from stochroute.cli.walks import Walks
 
 _TOKENS, _IN_OUT = "Choice of tokens", "Input, output"
 
@@ -129,14 +130,23 @@ def _run(request: Request) -> None:
     loaded = load_model(request.model, request.device if native else "cpu", request.dtype)
 
     # imported only now, since these bring in torch, transformers and rich
-    from stochroute.cli import deliver
     from stochroute.cli.engine_walks import EngineWalks
     from stochroute.cli.walks import Walks
 
-    walks = (Walks if native else EngineWalks)(request, prompts, seed, loaded)
-    del loaded  # another engine has its own model
-    if seed != request.seed and (request.json or file is not None):
-        typer.echo(f"seed {seed}", err=True)
+    if native:
+        _deliver(request, file, Walks(request, prompts, seed, loaded))
+        return
+    with temporary_folder() as folder:
+        walks = EngineWalks(request, prompts, seed, loaded, Path(folder))
+        del loaded  # the engine has its own
+        _deliver(request, file, walks)
+
+
+def _deliver(request: Request, file: RowFile | None, walks: "Walks") -> None:
+    from stochroute.cli import deliver
+
+    if walks.seed != request.seed and (request.json or file is not None):
+        typer.echo(f"seed {walks.seed}", err=True)
     if walks.report is not None:
         typer.echo(_strengths(walks.report), err=True)
     if file is not None:

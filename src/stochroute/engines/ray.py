@@ -135,7 +135,8 @@ def _processor(
     from ray.data import llm
 
     def ask(row: dict[str, Any]) -> dict[str, Any]:
-        asked: dict[str, Any] = {_ROW: row, "sampling_params": _sampling(row, new_tokens, stops)}
+        # Ray's rows may be mappings of its own, on which Arrow crashes where they stand inside another row
+        asked: dict[str, Any] = {_ROW: dict(row), "sampling_params": _sampling(row, new_tokens, stops)}
         if row.get("tokens") is not None:
             return {**asked, "tokenized_prompt": [int(token) for token in row["tokens"]]}
         return {**asked, "prompt": row["prompt"]}
