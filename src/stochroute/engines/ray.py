@@ -118,7 +118,8 @@ class Writer:
             {"row": row, "tokens": list(prompt), "path": format_path(path), "start": start}
             for row, (prompt, path, start) in enumerate(zip(prompts, paths, starts, strict=True))
         ]
-        written = {row["row"]: list(row["new_tokens"]) for row in processor(ray.data.from_items(rows)).iter_rows()}
+        given = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // _ROWS_A_TASK))
+        written = {row["row"]: list(row["new_tokens"]) for row in processor(given).iter_rows()}
         return [[int(token) for token in written[row]] for row in range(len(rows))]
 
 

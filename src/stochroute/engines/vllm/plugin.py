@@ -13,7 +13,7 @@ from typing import Any
 
 from stochroute.engines.vllm import requests
 from stochroute.engines.vllm.prefix_cache import keyed_by_path
-from stochroute.engines.vllm.routing import KEY, routing_of
+from stochroute.engines.vllm.routing import KEY, Entry, routing_of
 from stochroute.engines.vllm.support import check_engine, check_version
 
 _MARK = "_wrapped_by_stochroute"
@@ -63,7 +63,7 @@ def _checked_engine(create: Callable[..., Any]) -> Callable[..., Any]:
         routing = routing_of(config.additional_config)
         if routing is not None:
             check_engine(config)
-            config.additional_config = {**config.additional_config, KEY: routing.entry()}
+            config.additional_config = {**config.additional_config, KEY: Entry(routing.entry())}
         return config
 
     return create_engine_config

@@ -19,6 +19,10 @@ _KEYS = ("config", "folder", "sha256", "noise_version", "stochroute")
 _HOW = "give additional_config(routing) of stochroute.engines.vllm, or stochroute serve --engine vllm"
 
 
+class Entry(dict[str, Any]):
+    """An entry as vLLM hands it on: a process without stochroute cannot unpickle it, and so cannot run clean."""
+
+
 @dataclass(frozen=True)
 class EngineRouting:
     """A routing that a vLLM engine can walk: structural noise, its strengths known.
