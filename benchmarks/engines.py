@@ -118,7 +118,8 @@ def on_ray(prompts: list[list[int]], paths: list[int]) -> list[Text]:
 
     writer = Writer(weights(), additional_config(CONFIG), "float32", OPTIONS)
     starts = [len(prompt) - 1 for prompt in prompts]
-    return [Text(tokens) for tokens in writer.write(prompts, paths, starts, NEW_TOKENS, [-1])]
+    never = [0]  # padding, which is not written: so the end token does not end a text, as with the other engines
+    return [Text(tokens) for tokens in writer.write(prompts, paths, starts, NEW_TOKENS, never)]
 
 
 def by_transformers(prompts: list[list[int]], paths: list[int]) -> list[list[int]]:
