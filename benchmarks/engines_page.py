@@ -29,7 +29,7 @@ def agreement(result: dict[str, Any]) -> str:
         ]
     what = f"{result['prompts']} prompts × {result['paths_each']} paths, {result['new_tokens']} tokens each"
     listed = "\n".join(["Texts that part:", "", *partings]) if partings else "No text parts anywhere."
-    return f"{what}, greedy, the {result['model']} (`{result['command']}`):\n\n{markdown(rows)}\n\n{listed}"
+    return f"{what}, greedy, model: {result['model']} (`{result['command']}`):\n\n{markdown(rows)}\n\n{listed}"
 
 
 def throughput(result: dict[str, Any]) -> str:
