@@ -199,7 +199,9 @@ def test_a_bad_request_is_refused_and_the_engine_goes_on(llm):
         with pytest.raises(ValueError, match="stochroute_"):
             outputs_of(llm, [prompt], sampling(5, n=n, extra_args=fields))
         assert not llm.llm_engine.has_unfinished_requests()
-    with pytest.raises(ValueError, match="greedy"):
+    from vllm.exceptions import VLLMValidationError
+
+    with pytest.raises(VLLMValidationError, match="greedy"):
         outputs_of(llm, [prompt], sampling(5, n=2))
     assert texts_of(llm, [prompt], [PATHS[0]], 5) == before
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from stochroute.engines.vllm import requests
 from stochroute.engines.vllm.prefix_cache import keyed_by_path
-from stochroute.engines.vllm.routing import KEY, Entry, routing_of
+from stochroute.engines.vllm.routing import KEY, EngineRouting, Entry, routing_of
 from stochroute.engines.vllm.support import check_engine, check_version
 
 _MARK = "_wrapped_by_stochroute"
@@ -79,23 +79,37 @@ def _several_greedy_paths(verify: Callable[[Any], None]) -> Callable[[Any], None
 
 
 def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
+    from vllm.exceptions import VLLMValidationError
+
+    class BadPath(VLLMValidationError, ValueError):
+        """A ValueError that vLLM's server answers with status 400."""
+
     def process_inputs(self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
         fields: Any = getattr(params, "extra_args", None)
         if not requests.names_paths(fields):
             return process(self, request_id, prompt, params, *args, **kwargs)
-        routing = routing_of(self.vllm_config.additional_config)
-        if routing is None:
-            raise ValueError(
-                f"this engine has no routing, so a request cannot walk a path: start it with one in additional_config, "
-                f"or leave out {', '.join(name for name in fields if name.startswith(requests.PREFIX))}"
-            )
-        request = process(self, request_id, prompt, params, *args, **kwargs)
-        embeds = request.prompt_embeds
-        length = len(request.prompt_token_ids) if embeds is None else len(embeds)
-        request.sampling_params.extra_args = requests.admit(fields, params.n, length, routing.config.span)
+        try:
+            span = _routing_for(self.vllm_config, fields).config.span
+            request = process(self, request_id, prompt, params, *args, **kwargs)
+            embeds = request.prompt_embeds
+            length = len(request.prompt_token_ids) if embeds is None else len(embeds)
+            request.sampling_params.extra_args = requests.admit(fields, params.n, length, span)
+        except ValueError as error:
+            raise BadPath(str(error)) from error
         return request
 
     return process_inputs
+
+
+def _routing_for(config: Any, fields: dict[str, Any]) -> EngineRouting:
+    routing = routing_of(config.additional_config)
+    if routing is None:
+        ours = ", ".join(name for name in fields if name.startswith(requests.PREFIX))
+        raise ValueError(
+            f"this engine has no routing, so a request cannot walk a path: start it with one in additional_config, or "
+            f"leave out {ours}"
+        )
+    return routing
 
 
 def _own_path_for_each_child(get: Callable[..., Any]) -> Callable[..., Any]:
