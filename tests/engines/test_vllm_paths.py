@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from engine_models import (
+    SETTINGS,
     check_against_transformers,
     load,
     outputs_of,
@@ -21,6 +22,7 @@ from engine_models import (
 import stochroute as sr
 from routing_folders import learn
 from stochroute.config import Schedule
+from stochroute.engines.vllm.support import check_engine
 from stochroute.paths import format_path
 
 pytestmark = [
@@ -228,12 +230,16 @@ def test_an_engine_that_could_not_walk_paths_truly_does_not_start(options, reaso
         engine(model, **{"additional_config": {"stochroute": {"config": STRONG.to_dict()}}, **options})
 
 
-def test_model_runner_v2_is_refused(engine, model, monkeypatch):
-    from vllm.config import VllmConfig
+def test_model_runner_v2_is_refused(model, monkeypatch):
+    vllm_config = pytest.importorskip("vllm.config")
+    from vllm.engine.arg_utils import EngineArgs
 
-    monkeypatch.setattr(VllmConfig, "use_v2_model_runner", True)
+    config = EngineArgs(model=model, **SETTINGS).create_engine_config()
+    check_engine(config)
+    # by itself it would ask for Triton before it came so far
+    monkeypatch.setattr(vllm_config.VllmConfig, "use_v2_model_runner", True)
     with pytest.raises(ValueError, match="VLLM_USE_V2_MODEL_RUNNER=0"):
-        engine(model, STRONG)
+        check_engine(config)
 
 
 def test_a_routing_of_another_model_is_refused(engine, model, tmp_path: Path):
