@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 CONTEXT = 64
 
 
-def save_tiny_model(folder: Path, layers: int = 3) -> str:
-    """Writes a byte-level Llama of `layers` layers into the folder and returns the folder's name."""
+def save_tokenizer(folder: Path) -> int:
+    """Writes a byte-level tokenizer into the folder, and returns the size of its vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<s>": 0, "</s>": 1} | {character: i + 2 for i, character in enumerate(alphabet)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -19,8 +19,13 @@ def save_tiny_model(folder: Path, layers: int = 3) -> str:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     fast.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
     fast.save_pretrained(folder)
+    return len(vocabulary)
+
+
+def save_tiny_model(folder: Path, layers: int = 3) -> str:
+    """Writes a byte-level Llama of `layers` layers into the folder and returns the folder's name."""
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=save_tokenizer(folder),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=layers,

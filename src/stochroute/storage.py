@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,33 @@ def write_routing(folder: Path, config: RoutingConfig, parameters: dict[str, Ten
     _replace_all(folder, {PARAMETER_FILE: weights, CONFIG_FILE: (json.dumps(record, indent=2) + "\n").encode()})
 
 
-def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, dict[str, Tensor]]:
-    """The config and the parameters of the routing in the folder.
+@dataclass(frozen=True)
+class Record:
+    """What the JSON file of a routing says.
+
+    Attributes:
+        routing: the config, as `RoutingConfig.to_dict` wrote it.
+        made_for: the shape of the model it was made for.
+        sha256: hash of the parameter file.
+    """
+
+    routing: dict[str, Any]
+    made_for: dict[str, Any]
+    sha256: str
+
+
+def read_record(folder: Path) -> Record:
+    """The JSON file of the routing in the folder, without its parameters.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is corrupt, comes from another noise version, or was made for another model.
+        FileNotFoundError: it is missing.
+        ValueError: it is corrupt, or comes from another noise version.
     """
-    text, weights = (folder / CONFIG_FILE).read_bytes(), (folder / PARAMETER_FILE).read_bytes()
+    text = (folder / CONFIG_FILE).read_bytes()
     try:
-        record = json.loads(text)
-        made_for, version = dict(record["model"]), record["noise_version"]
-        expected_hash, routing = record["parameters_sha256"], record["routing"]
+        data = json.loads(text)
+        version = data["noise_version"]
+        record = Record(data["routing"], dict(data["model"]), data["parameters_sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is corrupt ({error!r}): save the routing again") from error
     if version != NOISE_VERSION:
@@ -57,19 +73,30 @@ def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, d
             f"{folder} was made with noise version {version}, this is version {NOISE_VERSION}: its paths cannot be "
             f"replayed here; use the stochroute version that made it"
         )
-    if hashlib.sha256(weights).hexdigest() != expected_hash:
+    return record
+
+
+def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, dict[str, Tensor]]:
+    """The config and the parameters of the routing in the folder.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is corrupt, comes from another noise version, or was made for another model.
+    """
+    record, weights = read_record(folder), (folder / PARAMETER_FILE).read_bytes()
+    if hashlib.sha256(weights).hexdigest() != record.sha256:
         raise ValueError(
             f"{folder / PARAMETER_FILE} is truncated, corrupt or of another routing (its hash differs from the one in "
             f"{CONFIG_FILE}): copy both files again, or save the routing again"
         )
-    here = _shape_of(model)
+    here, made_for = _shape_of(model), record.made_for
     differing = [
         f"{key} {made_for.get(key)!r} (this model: {here[key]!r})" for key in here if made_for.get(key) != here[key]
     ]
     if differing:
         raise ValueError(f"the routing in {folder} was made for another model: {', '.join(differing)}")
     try:
-        return RoutingConfig.from_dict(routing), load(weights)
+        return RoutingConfig.from_dict(record.routing), load(weights)
     except SafetensorError as error:
         raise ValueError(f"{folder / PARAMETER_FILE} is corrupt ({error}): save the routing again") from error
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stochroute.cli import noise_options
+from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine, temporary_folder
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import read_prompts
@@ -18,6 +19,7 @@ from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
     from stochroute.calibration import Report
+    from stochroute.cli.walks import Walks
 
 _TOKENS, _IN_OUT = "Choice of tokens", "Input, output"
 
@@ -70,7 +72,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help='A prompt a line, or JSON lines with "prompt"; - or a pipe: standard input.',
+            help='A prompt a line, JSON lines with "prompt", or *.parquet; - or a pipe: standard input.',
             rich_help_panel=_IN_OUT,
         ),
     ] = None,
@@ -87,9 +89,14 @@ def generate(
     check_replay: Annotated[
         bool, typer.Option("--check-replay", help="Walk one path again, alone, and compare.", rich_help_panel=_IN_OUT)
     ] = False,
-    batch: Annotated[int, typer.Option(help="Rows computed at once, at most.", rich_help_panel=_IN_OUT)] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Rows computed at once, at most. Default: 32, or the engine's.", rich_help_panel=_IN_OUT),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
     dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    engine: EngineName = "transformers",
+    engine_option: EngineOptions = None,
 ) -> None:
     """Continue each prompt along several paths and show the texts side by side.
 
@@ -113,6 +120,7 @@ def generate(
         batch=batch,
         device=device,
         dtype=dtype,
+        engine=read_engine(engine, engine_option or [], ENGINES),
     )
     check_model_name(request.model)
     _run(request)
@@ -126,23 +134,35 @@ def _run(request: Request) -> None:
 
         prompts = [DEFAULT_PROMPTS[0]]
     seed = _seed(request, file)
-    loaded = load_model(request.model, request.device, request.dtype)
+    native = request.engine.name == "transformers"
+    loaded = load_model(request.model, request.device if native else "cpu", request.dtype)
 
     # imported only now, since these bring in torch, transformers and rich
-    from stochroute.cli import deliver
+    from stochroute.cli.engine_walks import EngineWalks
     from stochroute.cli.walks import Walks
 
-    walks = Walks(request, prompts, seed, loaded)
-    if seed != request.seed and (request.json or file is not None):
-        typer.echo(f"seed {seed}", err=True)
+    if native:
+        _deliver(request, file, Walks(request, prompts, seed, loaded))
+        return
+    with temporary_folder() as folder:
+        walks = EngineWalks(request, prompts, seed, loaded, Path(folder))
+        del loaded  # the engine has its own
+        _deliver(request, file, walks)
+
+
+def _deliver(request: Request, file: RowFile | None, walks: "Walks") -> None:
+    from stochroute.cli import deliver
+
+    if walks.seed != request.seed and (request.json or file is not None):
+        typer.echo(f"seed {walks.seed}", err=True)
     if walks.report is not None:
         typer.echo(_strengths(walks.report), err=True)
     if file is not None:
-        last = deliver.to_file(walks, file, request.batch)
+        last = deliver.to_file(walks, file, request.rows_at_once)
     elif request.json:
-        last = deliver.to_standard_output(walks, request.batch)
+        last = deliver.to_standard_output(walks, request.rows_at_once)
     else:
-        last = deliver.to_screen(walks, request.batch)
+        last = deliver.to_screen(walks, request.rows_at_once)
     if request.check_replay:
         deliver.check_replay(walks, last, beside_rows=request.json)
 

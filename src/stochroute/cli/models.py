@@ -7,6 +7,9 @@ from typing import Any, cast
 
 from stochroute.cli.errors import BadInput, one_line
 
+# The embedded model continues stories and knows no turns: what was said is the beginning of its story.
+STORY_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -29,6 +32,11 @@ class LoadedModel:
     context: int | None
     stops: frozenset[int]
     pad: int
+
+    @property
+    def short_name(self) -> str:
+        """What clients of a server call it, if they are told nothing else."""
+        return "embedded" if self.embedded else Path(self.name).name
 
 
 def check_model_name(name: str | None) -> None:

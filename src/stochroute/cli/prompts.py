@@ -4,10 +4,11 @@ import json
 import os
 import stat
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from stochroute.cli.errors import BadInput
+from stochroute.cli.errors import BadInput, one_line
 
 
 def read_prompts(arguments: list[str], file: str | None) -> list[str]:
@@ -18,7 +19,7 @@ def read_prompts(arguments: list[str], file: str | None) -> list[str]:
         file: a file of prompts, "-" for standard input, None for standard input when something is piped into it.
 
     A file holds one prompt a line: plain text, or JSON objects with a "prompt" (other keys are left alone).
-    Blank lines are skipped.
+    Blank lines are skipped. A file named *.parquet is a table with a column "prompt".
 
     Raises:
         BadInput: a prompt is empty or no UTF-8, or the file cannot be read.
@@ -29,10 +30,33 @@ def read_prompts(arguments: list[str], file: str | None) -> list[str]:
         return [_checked(text, f"prompt {number}") for number, text in enumerate(arguments, 1)]
     if file is None:
         return _parse(_standard_input(), "standard input") if is_piped() else []
+    if file.endswith(".parquet"):
+        return _from_parquet(file)
     name = "standard input" if file == "-" else file
     prompts = _parse(_standard_input() if file == "-" else _bytes_of(file), name)
     if not prompts:
         raise BadInput(f'--prompts-file {file}: no prompt in it; write one a line, or {{"prompt": …}} objects')
+    return prompts
+
+
+def _from_parquet(file: str) -> list[str]:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise BadInput(f"--prompts-file {file}: reading Parquet needs a package: pip install pyarrow") from error
+    try:
+        column: list[Any] = parquet.read_table(file, columns=["prompt"])["prompt"].to_pylist()
+    except (OSError, KeyError, ValueError) as error:  # pyarrow's own errors are kinds of these
+        raise BadInput(
+            f"--prompts-file {file}: {one_line(error)}; name a readable Parquet file with a column of texts, prompt"
+        ) from error
+    prompts: list[str] = []
+    for number, value in enumerate(column, 1):
+        if not isinstance(value, str):
+            raise BadInput(f"{file}, row {number}: prompt is {value!r}; every row needs a text")
+        prompts.append(_checked(value, f"{file}, row {number}"))
+    if not prompts:
+        raise BadInput(f"--prompts-file {file}: no prompt in it")
     return prompts
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from stochroute.cli.engines import Engine, check_device
 from stochroute.cli.errors import BadInput
 from stochroute.config import (
     DEFAULT_BUDGET,
@@ -21,6 +22,8 @@ from stochroute.config import (
 from stochroute.paths import check_seed, parse_path
 
 Hold = int | Literal["sequence"]
+# vLLM and Ray batch by themselves: here a batch is only what is written to the output at once
+_ROWS_AT_ONCE = {"transformers": 32, "vllm": 1024, "ray": 1 << 16}
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 
 
@@ -132,7 +135,8 @@ class Request:
         seed: None to have one drawn.
         model: a folder or a Hub name, None for the embedded model.
         routing: a saved routing's folder, None when `noise` describes one.
-        batch: rows computed at once.
+        batch: rows computed at once, None for what the engine does best with.
+        engine: what runs the model.
         output: file of rows, None for standard output.
     """
 
@@ -149,9 +153,15 @@ class Request:
     output: str | None
     resume: bool
     check_replay: bool
-    batch: int
+    batch: int | None
     device: str
     dtype: str
+    engine: Engine
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows are computed at once, at most."""
+        return self.batch or _ROWS_AT_ONCE[self.engine.name]
 
     def __post_init__(self) -> None:
         """Checks all that can be known without a model; BadInput names the argument and the remedy."""
@@ -166,7 +176,7 @@ class Request:
                 check_seed(self.seed)
             except ValueError as error:
                 raise BadInput(f"--{error}") from error
-        if self.batch < 1:
+        if self.batch is not None and self.batch < 1:
             raise BadInput(f"--batch {self.batch}: must be at least 1")
         if self.dtype not in DTYPES:
             raise BadInput(f"--dtype {self.dtype}: choose one of {', '.join(DTYPES)}")
@@ -174,6 +184,12 @@ class Request:
             raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
         if self.model is not None and not self.prompts:
             raise BadInput(f"--model {self.model}: there is no prompt; write one, or name a --prompts-file")
+        if self.engine.name != "transformers" and self.decoding.samples:
+            raise BadInput(
+                f"--engine {self.engine.name}: samples by itself, not from the path, so no id would replay a text; "
+                "leave --temperature, --top-k, --top-p and --min-p out, or use --engine transformers"
+            )
+        check_device(self.engine, self.device)
         check_routing(self.routing, self.noise)
 
 

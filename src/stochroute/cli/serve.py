@@ -12,15 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from stochroute.cli import noise_options
+from stochroute.cli.engines import EngineName, EngineOptions, check_device, read_engine
 from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, check_model_name, load_model
+from stochroute.cli.models import STORY_TEMPLATE, LoadedModel, check_model_name, load_model
 from stochroute.cli.request import DTYPES, Noise, check_routing
+from stochroute.cli.serve_vllm import SERVING, Asked, serve_with_vllm
 
 _NETWORK, _LIMITS = "Network", "Limits"
 _BACKLOG = 2048
+_MAX_WAITING, _MAX_CHOICES, _TIMEOUT, _MAX_BODY = 1024, 128, 600, 1 << 20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-# The embedded model continues stories and knows no turns: what was said is the beginning of its story.
-_STORY_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
 def serve(
@@ -82,16 +83,22 @@ def serve(
         int | None,
         typer.Option(help="Texts written at once. Default: what memory holds, at most 256.", rich_help_panel=_LIMITS),
     ] = None,
-    max_waiting: Annotated[int, typer.Option(help="Texts that may wait; then 429.", rich_help_panel=_LIMITS)] = 1024,
-    max_choices: Annotated[int, typer.Option(help="Texts of one request.", rich_help_panel=_LIMITS)] = 128,
-    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.", rich_help_panel=_LIMITS)] = 600,
-    max_body: Annotated[int, typer.Option(help="Bytes of a request's body.", rich_help_panel=_LIMITS)] = 1 << 20,
+    max_waiting: Annotated[
+        int, typer.Option(help="Texts that may wait; then 429.", rich_help_panel=_LIMITS)
+    ] = _MAX_WAITING,
+    max_choices: Annotated[int, typer.Option(help="Texts of one request.", rich_help_panel=_LIMITS)] = _MAX_CHOICES,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a request may take.", rich_help_panel=_LIMITS)
+    ] = _TIMEOUT,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request's body.", rich_help_panel=_LIMITS)] = _MAX_BODY,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
     dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON object on stdout.")] = False,
+    engine: EngineName = "transformers",
+    engine_option: EngineOptions = None,
 ) -> None:
-    """Serve a model over the OpenAI API, with paths; a playground is at /.
+    """Serve a model over the OpenAI API, with paths; a playground is at / (not with --engine vllm).
 
     Example: stochroute serve --port 8000
 
@@ -104,6 +111,25 @@ def serve(
     check_routing(routing, noise)
     check_model_name(model)
     template = None if chat_template is None else _read_template(chat_template)
+    asked = read_engine(engine, engine_option or [], SERVING)
+    if asked.name == "vllm":
+        _refuse_without_effect(
+            {
+                "--budgets": budgets is not None,
+                "--allowed-host": allowed_host is not None,
+                "--max-rows": max_rows is not None,
+                "--max-waiting": max_waiting != _MAX_WAITING,
+                "--max-choices": max_choices != _MAX_CHOICES,
+                "--timeout": timeout != _TIMEOUT,
+                "--max-body": max_body != _MAX_BODY,
+            }
+        )
+        check_device(asked, device)
+        serve_with_vllm(
+            Asked(model, name, template, routing, noise, dtype, host, port, api_key, cors_origin, log_level, as_json),
+            asked,
+        )
+        return
     try:
         from stochroute.serving.app import build_app
         from stochroute.serving.engine import Engine, Limits, Served
@@ -121,15 +147,15 @@ def serve(
         if template is not None:
             loaded.tokenizer.chat_template = template
         elif loaded.embedded:
-            loaded.tokenizer.chat_template = _STORY_TEMPLATE
+            loaded.tokenizer.chat_template = STORY_TEMPLATE
         wanted = loaded.embedded and not routed.silent if budgets is None else budgets
         curve = _measure(routed, loaded) if wanted else None
         served = Served(
-            name or _name(loaded), routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad, curve
+            name or loaded.short_name, routed, loaded.tokenizer, loaded.context, loaded.stops, loaded.pad, curve
         )
-        engine = Engine(served, Limits(max_rows, max_waiting, max_choices, timeout, max_body), Metrics())
+        limits = Limits(max_rows, max_waiting, max_choices, timeout, max_body)
         hosts = [*_LOOPBACK, *(allowed_host or [])] if host in _LOOPBACK else allowed_host
-        app = build_app(engine, key=api_key, hosts=hosts, cors_origins=cors_origin)
+        app = build_app(Engine(served, limits, Metrics()), key=api_key, hosts=hosts, cors_origins=cors_origin)
         log_as_json(log_level)
         _listen(app, bound, served.name, as_json, guarded=api_key is not None)
 
@@ -231,5 +257,9 @@ def _read_template(file: str) -> str:
         raise BadInput(f"--chat-template {file}: {one_line(error)}; name a readable Jinja file") from error
 
 
-def _name(loaded: LoadedModel) -> str:
-    return "embedded" if loaded.embedded else Path(loaded.name).name
+def _refuse_without_effect(given: dict[str, bool]) -> None:
+    for option, present in given.items():
+        if present:
+            raise BadInput(
+                f"{option} has no effect with --engine vllm, which has limits of its own: see --engine-option"
+            )

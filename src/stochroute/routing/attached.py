@@ -57,8 +57,9 @@ class AttachedRouting(nn.Module):
         try:
             if config.structural:
                 self.structural = StructuralNoise(
-                    config.structural, self._context, feed_forward, int(model.config.hidden_size), depth
+                    config.structural, self._context, list(feed_forward), int(model.config.hidden_size), depth
                 )
+                self.structural.attach(feed_forward)
             if config.attention:
                 self.attention = AttentionNoise(
                     config.attention, self._context, model, attention, depth, attention_kernel

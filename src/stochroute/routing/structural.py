@@ -1,5 +1,6 @@
 """Structural routing: noise on feed-forward outputs, h' = h + ε with ε = factor · (μ + σ ⊙ ξ)."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,23 @@ _BASIS_KEY = 0
 _BASIS_GRID = 2.0**20
 
 
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the states of one forward pass stand on their paths: all that the noise of any layer is made from.
+
+    Attributes:
+        keys: int64 (b, 2), the paths as Philox keys.
+        blocks: int64 (b, s), or (b, 1) where one serves the whole sequence: the position block that shares a draw.
+        factor: float32 (b, s), the schedule's factor: 0 before the start and in clean rows.
+        z: float32 (b, s or 1, rank), what all layers of the latent form share; None for the other forms.
+    """
+
+    keys: Tensor
+    blocks: Tensor
+    factor: Tensor
+    z: Tensor | None
+
+
 class StructuralNoise(nn.Module):
     """The structural noise of one model.
 
@@ -29,11 +47,12 @@ class StructuralNoise(nn.Module):
 
     strength: Tensor
 
-    def __init__(self, config: Structural, context: Context, sites: dict[int, nn.Module], hidden: int, depth: int):
+    def __init__(self, config: Structural, context: Context, available: list[int], hidden: int, depth: int):
+        """`available`: the layers, of `depth` in all, that have a feed-forward block of `hidden` channels."""
         super().__init__()
         self.config = config
         self.context = context
-        self.layers = layer_indices(config.layers, list(sites), depth)
+        self.layers = layer_indices(config.layers, available, depth)
         strengths = layer_strengths(config.proportion, self.layers)
         self.hidden = hidden
         self.mu = nn.Parameter(torch.zeros(len(self.layers), hidden))
@@ -45,12 +64,19 @@ class StructuralNoise(nn.Module):
             self.sigma = nn.Parameter(torch.ones(len(self.layers), hidden))
         # a tensor, so that another strength needs no recompilation
         self.register_buffer("strength", torch.tensor(strengths), persistent=False)
-        self.silent = not any(strengths)
-        self._handles: list[RemovableHandle] = [
-            sites[layer].register_forward_hook(partial(self._hook, row))
-            for row, layer in enumerate(self.layers)
-            if strengths[row]
-        ]
+        self.audible = [row for row, strength in enumerate(strengths) if strength]
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def silent(self) -> bool:
+        """True where every strength is 0."""
+        return not self.audible
+
+    def attach(self, sites: dict[int, nn.Module]) -> None:
+        """Hooks the feed-forward blocks, by layer, that get noise; a layer of strength 0 stays without a hook."""
+        for row in self.audible:
+            handle = sites[self.layers[row]].register_forward_hook(partial(self._hook, row))
+            self._handles.append(handle)
 
     def detach(self) -> None:
         """Takes every hook off the model."""
@@ -72,27 +98,40 @@ class StructuralNoise(nn.Module):
             return (self._noised(row, output[0], passage), *output[1:])
         return self._noised(row, output, passage)
 
-    def _noised(self, row: int, output: Tensor, passage: Passage) -> Tensor:
-        batch, length = passage.positions.shape
-        device, config = output.device, self.config
-        states = output.view(batch, length, self.hidden)  # OPT flattens (b, s, hidden) to (b·s, hidden)
-        factor = (passage.factor(config.schedule) * self.strength[row]).to(device)
-        mu, relative = self.mu[row].to(device), config.scale == "relative"
-        if config.form == "latent":
-            wide = torch.promote_types(output.dtype, torch.float32)
-            unit = mu + passage.draws[_LATENT].to(device, wide) @ self.basis[row].to(device, wide).T
-            return add_unit_noise(states, unit, factor, relative).view_as(output)
+    def places(self, passage: Passage) -> Places:
+        """Where the states of the passage stand; `begin_passage` has to come first."""
+        return Places(
+            keys=passage.walk.keys,
+            blocks=passage.blocks(self.config.hold),
+            factor=passage.factor(self.config.schedule),
+            z=passage.draws.get(_LATENT),
+        )
+
+    def noised(self, row: int, states: Tensor, places: Places) -> Tensor:
+        """The states (b, s, hidden) of the layer `layers[row]` with their noise."""
+        device, relative = states.device, self.config.scale == "relative"
+        factor = (places.factor * self.strength[row]).to(device)
+        mu = self.mu[row].to(device)
+        if places.z is not None:
+            wide = torch.promote_types(states.dtype, torch.float32)
+            unit = mu + places.z.to(device, wide) @ self.basis[row].to(device, wide).T
+            return add_unit_noise(states, unit, factor, relative)
         noise = FeedForwardNoise(
-            keys=passage.walk.keys.to(device),
-            blocks=passage.blocks(config.hold).to(device),
-            layer=SHARED_LAYER if config.form == "shared" else self.layers[row],
-            distribution=config.distribution,
+            keys=places.keys.to(device),
+            blocks=places.blocks.to(device),
+            layer=SHARED_LAYER if self.config.form == "shared" else self.layers[row],
+            distribution=self.config.distribution,
             factor=factor,
             relative=relative,
             mu=mu,
             sigma=self.sigma[row].to(device),
         )
-        return add_structural_noise(states, noise).view_as(output)
+        return add_structural_noise(states, noise)
+
+    def _noised(self, row: int, output: Tensor, passage: Passage) -> Tensor:
+        batch, length = passage.positions.shape
+        states = output.view(batch, length, self.hidden)  # OPT flattens (b, s, hidden) to (b·s, hidden)
+        return self.noised(row, states, self.places(passage)).view_as(output)
 
 
 def _orthogonal_basis(layers: list[int], hidden: int, rank: int) -> Tensor:

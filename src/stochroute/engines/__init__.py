@@ -1,0 +1,1 @@
+"""Other engines than transformers that walk the same paths: vLLM, and Ray on top of it."""
