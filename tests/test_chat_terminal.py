@@ -15,7 +15,9 @@ from cli_model import save_tiny_model
 from stochroute.applications.chat import read_transcript
 from stochroute.applications.chat.terminal import printable
 
-PROGRAM = ["-c", "from stochroute.cli import main; main()", "chat"]
+# a shell may start its background jobs with SIGINT ignored, which children inherit
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+PROGRAM = ["-c", HEARD + "from stochroute.cli import main; main()", "chat"]
 ENVIRONMENT = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1", "INPUTRC": os.devnull}
 ERASE_LINE = "\x15"  # Ctrl-U
 
