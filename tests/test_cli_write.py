@@ -14,7 +14,9 @@ from stochroute.cli import run
 from stochroute.world import check
 from test_chat_terminal import ENVIRONMENT, end
 
-PROGRAM = "from stochroute.cli import main; main()"
+# a shell may start its background jobs with SIGINT ignored, which children inherit
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+PROGRAM = HEARD + "from stochroute.cli import main; main()"
 STORIES = ["write", "--seed", "7", "--strength", "0.6", "--candidates", "6", "--keep", "3"]
 
 

@@ -65,7 +65,9 @@ class Writer:
         self._arguments: dict[str, Any] = {"do_sample": decoding.samples}
         if decoding.samples:
             asked = {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-            self._arguments |= UNTRUNCATED | {name: value for name, value in asked.items() if value is not None}
+            self._arguments |= {"spread": decoding.spread, **UNTRUNCATED} | {
+                name: value for name, value in asked.items() if value is not None
+            }
         if stop:
             self._arguments |= {"stop_strings": list(stop), "tokenizer": loaded.tokenizer}
 

@@ -116,7 +116,8 @@ def chat(
         "--seed": seed, "--system": system, "--script": script or None, "--scene": scene, "--you": you,
         "--other": other, "--language": language,
     }  # fmt: skip
-    sampling = {f"--{name.replace('_', '-')}": value for name, value in vars(decoding).items()}
+    # not spread, which is no option here
+    sampling = {f"--{name.replace('_', '-')}": value for name, value in vars(decoding).items() if name != "spread"}
     if replay is not None:
         _refuse("--replay", {**talk, **sampling, "--output": output, "--resume": resume or None,
                              "--overwrite": overwrite or None})  # fmt: skip

@@ -53,6 +53,8 @@ class Exploration:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if not 0 < self.until < 1:
             raise ValueError(f"until {self.until}: give a coverage above 0 and below 1, such as 0.95")
+        if self.decoding.spread:
+            raise ValueError("decoding.spread: the estimates assume independent answers; leave spread out")
         if any(not text for text in self.stop):
             raise ValueError("stop: an empty string stands in every text; write what ends one")
 
