@@ -1,6 +1,7 @@
 """`--engine`: what is refused before anything is loaded, and prompts from Parquet files."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
+def augment(folder: Path, model: str, *options: str) -> list[str]:
+    (folder / "in.jsonl").write_text('{"text": "ab"}\n')
+    given = ["augment", str(folder / "in.jsonl"), "--output", str(folder / "out.jsonl"), "--template", "{text}"]
+    return [*given, "--max-new-tokens", "4", "--model", model, "--engine", "vllm", *options]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -25,6 +32,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["generate", "ab", "--engine", "vllm", "--temperature", "1"], "no id would replay"),
         (["generate", "ab", "--engine", "ray", "--top-p", "0.9"], "no id would replay"),
         (["generate", "ab", "--engine", "vllm", "--batch", "0"], "--batch 0"),
+        (["augment", "in.csv", "--engine", "sglang"], "choose one of transformers, vllm, ray"),
+        (["augment", "in.csv", "--engine-option", "a=1"], "has no effect on transformers"),
+        (["augment", "in.csv", "--engine", "ray", "--device", "cuda"], "--device cuda has no effect on ray"),
+        (["augment", "in.csv", "--output", "o.csv", "--engine", "ray", "--min-p", "0.1"], "no id would replay"),
+        (["augment", "--replay", "o.csv", "--engine", "vllm"], "--engine vllm has no effect on --replay"),
         (["serve", "--engine", "ray"], "choose one of transformers, vllm"),
         (["serve", "--engine-option", "a=1"], "has no effect on transformers"),
         (["serve", "--engine", "vllm", "--max-rows", "4"], "--max-rows has no effect with --engine vllm"),
@@ -46,17 +58,30 @@ def test_what_an_engine_cannot_honour_is_refused(arguments, reason, capsys):
         (["--strength", "1", "--dtype", "float64"], "--dtype float64"),
     ],
 )
-def test_a_routing_that_vllm_cannot_walk_is_refused(options, reason, model, capsys):
+def test_a_routing_that_vllm_cannot_walk_is_refused(options, reason, model, tmp_path, capsys):
     assert run(["generate", "ab", "--paths", "1", "--engine", "vllm", "--model", model, *options]) == 2
     assert reason in capsys.readouterr().err
+    assert run(augment(tmp_path, model, *options)) == 2
+    assert reason in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_a_generation_setting_that_vllm_would_not_get_is_refused(tmp_path, capsys):
     folder = save_tiny_model(tmp_path)
     settings = json.loads((tmp_path / "generation_config.json").read_text())
     (tmp_path / "generation_config.json").write_text(json.dumps({**settings, "repetition_penalty": 1.3}))
-    assert run(["generate", "ab", "--engine", "vllm", "--model", folder, "--strength", "1"]) == 2
-    assert "repetition_penalty" in capsys.readouterr().err
+    for command in (["generate", "ab", "--engine", "vllm", "--model", folder], augment(tmp_path, folder)):
+        assert run([*command, "--strength", "1"]) == 2
+        assert "repetition_penalty" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is here")
+@pytest.mark.parametrize("engine", ["vllm", "ray"])
+def test_without_vllm_augment_says_so_and_writes_nothing(engine, model, tmp_path, capsys):
+    assert run([*augment(tmp_path, model, "--strength", "1"), "--engine", engine]) == 2
+    assert "see docs/engines.md" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_prompts_come_from_a_parquet_file(model, tmp_path: Path, capsys):

@@ -86,6 +86,28 @@ def test_the_command_line_writes_the_rows_of_the_transformers_engine(suffix, mod
         assert ours == theirs
 
 
+def test_augment_makes_the_rows_of_the_embedded_model_and_they_replay_there(tmp_path, capsys):
+    pytest.importorskip("datasets", reason="augment reads its source by datasets")
+    stories = ["Once upon a time there lived a cat.", "One day a dog went to the sea.", "A fox found a golden key."]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": story}) + "\n" for story in stories))
+    common = ["augment", str(tmp_path / "in.jsonl"), "--template", "{text:4}", "--paths", "2", "--seed", "7"]
+    common += ["--max-new-tokens", "24", "--stop", ".", "--batch", "2", "--near", "off"]
+    options = {**OPTIONS, "max_model_len": None}
+    given = [word for name, value in options.items() for word in ("--engine-option", f"{name}={json.dumps(value)}")]
+    rows = {}
+    for engine, more in (("transformers", ["--device", "cpu"]), ("ray", given)):
+        output = tmp_path / f"{engine}.jsonl"
+        assert run([*common, "--engine", engine, "--output", str(output), *more]) == 0, capsys.readouterr().err
+        rows[engine] = [json.loads(line) for line in output.read_text().splitlines()]
+        made = [json.loads(row.pop("settings")) for row in rows[engine]]
+        assert all((" on ray " in settings["engine"]) == (engine == "ray") for settings in made)
+    assert rows["ray"] == rows["transformers"] != []
+    assert run(["augment", "--replay", str(tmp_path / "ray.jsonl"), "--device", "cpu", "--rows", "0"]) == 0
+    said = capsys.readouterr()
+    assert f"{len(rows['ray'])} of {len(rows['ray'])} rows made again" in said.out
+    assert " on ray " in said.err
+
+
 def test_a_serve_application_answers_along_paths(cluster, model, routing):
     import httpx
     from ray import serve

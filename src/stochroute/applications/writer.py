@@ -1,5 +1,6 @@
 """Texts along given paths: tokens in, the text of each path out, cut where it ends."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,12 +111,20 @@ class Writer:
         )
         found: list[list[Written]] = [[] for _ in prompts]
         for new, prompt in zip(out.generated.tolist(), out.prompt_index, strict=True):
-            found[prompt].append(self._written(prompts[prompt], new))
+            found[prompt].append(self.read(prompts[prompt], new))
         return found
 
-    def _written(self, prompt: list[int], new: list[int]) -> Written:
-        text = continuation(self.loaded, prompt, new)
-        ends = [place for place in (text.find(string) for string in self._stop) if place >= 0]
-        if ends:
-            return Written(text[: min(ends)], ended=True)
-        return Written(text, ended=any(token in self.loaded.stops for token in new))
+    def read(self, prompt: list[int], new: list[int]) -> Written:
+        """The text of new tokens, cut where it ends; what stands behind its end may be anything."""
+
+        def text(count: int) -> str:
+            return continuation(self.loaded, prompt, new[:count])
+
+        def stopped(count: int) -> bool:
+            return any(string in text(count) for string in self._stop)
+
+        if not stopped(len(new)):
+            return Written(text(len(new)), ended=any(token in self.loaded.stops for token in new))
+        # the first to be complete ends the text, even where one that is complete later begins before it
+        last = text(bisect_left(range(len(new)), True, key=stopped))
+        return Written(last[: min(last.find(string) for string in self._stop if string in last)], ended=True)

@@ -4,22 +4,26 @@ stochroute augment reviews.jsonl --template "{text:6}" --keep-prompt --paths 8 -
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stochroute.cli import noise_options
-from stochroute.cli.errors import BadInput, Failed, Interrupted, one_line
+from stochroute.cli import engines, noise_options
+from stochroute.cli.augment_replay import replay_rows
+from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, check_model_name, load_model
-from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing
+from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing, check_sampling
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
     from stochroute.applications.augment import Augmentation, Report
     from stochroute.applications.augment.duplicates import Near
+    from stochroute.applications.augment.engine import Engine
     from stochroute.applications.augment.template import Shots, Template
+    from stochroute.applications.writer import Writer
     from stochroute.evaluation.embedding import Embedder
     from stochroute.evaluation.judging import Judge
 
@@ -143,6 +147,8 @@ def augment(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_IN_OUT)] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
     dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    engine: engines.EngineName = "transformers",
+    engine_option: engines.EngineOptions = None,
 ) -> None:
     """Make new rows of a dataset's rows, along paths.
 
@@ -154,11 +160,15 @@ def augment(
     """
     if dtype not in DTYPES:
         raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    asked = engines.read_engine(engine, engine_option or [], engines.ENGINES)
+    engines.check_device(asked, device)
     _check_packages()
     if replay is not None:
+        if asked.name != "transformers":
+            raise BadInput(f"--engine {engine} has no effect on --replay, by transformers always: leave it out")
         if source is not None or output is not None:
             raise BadInput(f"--replay {replay} makes rows again and writes none: leave SOURCE and --output out")
-        _replay(replay, rows, model, routing, split, device, as_json)
+        replay_rows(replay, rows, model, routing, split, device, as_json)
         return
     if source is None or output is None:
         raise BadInput("name a SOURCE and an --output, or a file to --replay")
@@ -173,6 +183,8 @@ def augment(
         raise BadInput(f"--judge {judge} has no effect without --max-nats: say how unlikely a text may be")
     if classifier is not None and label is None:
         raise BadInput(f"--classifier {classifier}: name the --label column that it is compared with")
+    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p)
+    check_sampling(asked, decoding)
     chosen = draw_seed() >> 11 if seed is None else seed  # 53 bits: the most that every reader of JSON numbers keeps
     settings = Augmentation(
         template=_template("--template", template, template_file),
@@ -182,7 +194,7 @@ def augment(
         paths=paths,
         seed=chosen if seed is not None or not resume else _seed_of(output, chosen),
         shots=_shots(shots, shot_template, shot_template_file),
-        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
+        decoding=decoding,
         new_tokens=max_new_tokens or _NEW_TOKENS,
         stop=tuple(text.replace("\\n", "\n") for text in stop or ()),
         chat=chat,
@@ -192,9 +204,11 @@ def augment(
         keep_source=keep_source,
         batch=batch,
     )
-    report = _run(
-        source, split, output, settings, model, routing, noise, judge, classifier, resume, overwrite, device, dtype
-    )
+    with engines.temporary_folder() as folder:
+        report = _run(
+            source, split, output, settings, model, routing, noise, judge, classifier, resume, overwrite, device, dtype,
+            asked, Path(folder),
+        )  # fmt: skip
     _show(report, output, settings.seed, as_json)
 
 
@@ -212,6 +226,8 @@ def _run(
     overwrite: bool,
     device: str,
     dtype: str,
+    engine: engines.Engine,
+    keep: Path,
 ) -> "Report | None":
     from stochroute.applications.augment import augment as run
     from stochroute.applications.augment import open_source
@@ -221,11 +237,12 @@ def _run(
 
     check_output(output, resume, overwrite)
     opened = open_source(source, split)
-    loaded = load_model(model, device, dtype)
+    loaded = load_model(model, device if engine.name == "transformers" else "cpu", dtype)
     judging = None if settings.filters.max_nats is None else _judge(judge, loaded, device)
     classifying = None if classifier is None else _classifier(classifier)
     embedder = _embedder() if settings.near is not None and settings.near.method == "embeddings" else None
     routed, _ = calibrated_model(loaded, routing, noise)
+    start = _start(engine, loaded, routed, routing, settings.new_tokens, keep)
     try:
         with progress_bar("rows") as progress:
             return run(
@@ -237,6 +254,7 @@ def _run(
                 judge=judging,
                 classifier=classifying,
                 embedder=embedder,
+                start=start,
                 resume=resume,
                 overwrite=overwrite,
                 progress=progress,
@@ -245,6 +263,19 @@ def _run(
         raise Interrupted(
             f"interrupted: whole batches are in {output}.journal; the same command with --resume goes on"
         ) from None
+
+
+def _start(
+    asked: engines.Engine, loaded: LoadedModel, routed: Any, routing: str | None, new_tokens: int, keep: Path
+) -> "Callable[[Writer], Engine]":
+    """What starts the engine; BadInput at once where it cannot do what is asked."""
+    from stochroute.applications.augment.engine import HostedEngine, LocalEngine
+
+    if asked.name == "transformers":
+        return LocalEngine
+    engines.greedy_receipt(asked, routed, new_tokens)
+    hosted = engines.hosted(loaded, routed, routing, keep)
+    return lambda writer: HostedEngine(writer, engines.start_engine(asked, hosted))
 
 
 def _template(option: str, text: str | None, file: str | None) -> "Template":
@@ -345,40 +376,3 @@ def _show(report: "Report | None", output: str, seed: int, as_json: bool) -> Non
         f"{output}: {report.kept} new rows from {report.sources} ({report.written} texts, seed {seed}; "
         f"dropped: {dropped})"
     )
-
-
-def _replay(
-    file: str, count: int, model: str | None, routing: str | None, split: str, device: str, as_json: bool
-) -> None:
-    from stochroute.applications.augment import new_rows, open_source
-    from stochroute.applications.augment import replay as run
-    from stochroute.cli.progress import progress_bar
-
-    if count < 0:
-        raise BadInput(f"--rows {count}: give how many rows to make again, or 0 for all")
-    check_model_name(model)
-
-    def load(name: str | None, dtype: str) -> LoadedModel:
-        return load_model(name if model is None else model, device, dtype)
-
-    rows = list(new_rows(open_source(file, split)))
-    if not rows:
-        raise BadInput(f"--replay {file}: has no row that augment made")
-    chosen = rows[: count or None]
-    same = 0
-    differing: list[dict[str, Any]] = []
-    with progress_bar("rows") as progress:
-        for row in run(chosen, load, routing):
-            same += row.same
-            differing += [] if row.same else [asdict(row)]
-            progress(same + len(differing), len(chosen))
-    if as_json:
-        print(json.dumps({"same": same, "differing": differing, "rows": len(rows)}, ensure_ascii=False))
-    else:
-        typer.echo(f"{file}: {same} of {len(chosen)} rows made again alone, text for text; it has {len(rows)}")
-    if differing:
-        first = differing[0]
-        raise Failed(
-            f"row {first['row'] + 1}, path {first['path']}, gave another text: {first['now'][:80]!r}. Alone and in a "
-            f"batch two tokens may be closer than the rounding; a run with --dtype float64 decides such ties"
-        )

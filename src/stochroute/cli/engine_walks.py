@@ -1,20 +1,13 @@
 """Walks paths on vLLM, alone or under Ray: the same rows as on transformers, with the engine's name in the receipt."""
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from stochroute.cli.engines import Engine, Hosted, hosted
-from stochroute.cli.errors import BadInput, one_line
+from stochroute.cli.engines import greedy_receipt, hosted, start_engine
 from stochroute.cli.models import LoadedModel, continuation
 from stochroute.cli.request import Request
 from stochroute.cli.rows import Row
 from stochroute.cli.walks import Batch, Walks
-from stochroute.generation.receipts import write_receipts
-from stochroute.generation.settings import read_settings
-
-_HONOURED = ("max_new_tokens", "eos_token_id")
 
 
 class EngineWalks(Walks):
@@ -30,23 +23,13 @@ class EngineWalks(Walks):
         Raises BadInput as `Walks` does, or when the engine cannot do what is asked, or is not installed.
         """
         super().__init__(request, prompts, seed, loaded)
-        settings, _ = read_settings(loaded.model, {"do_sample": False, "max_new_tokens": self._new_tokens})
-        receipt = write_receipts(self._routed, [0], [0], settings)[0]
-        unknown = [name for name in receipt.decoding if name not in _HONOURED]
-        if unknown:
-            raise BadInput(
-                f"--engine {request.engine.name}: the model's generation config sets {unknown[0]}, which is not passed "
-                "on to this engine; take it out of generation_config.json, or use --engine transformers"
-            )
+        receipt = greedy_receipt(request.engine, self._routed, self._new_tokens)
         start = hosted(loaded, self._routed, request.routing, keep)
         self._generated = self._routed.config.span == "generated"
         self._routed.detach()
         del self._routed
         self.loaded = replace(loaded, model=None)
-        try:
-            self._writer = _writer(request.engine, start)
-        except (ImportError, RuntimeError) as error:
-            raise BadInput(f"--engine {request.engine.name}: {one_line(error)}; see docs/engines.md") from error
+        self._writer = start_engine(request.engine, start)
         self._receipt = replace(receipt, engine=self._writer.engine)
 
     def walk(self, batch: Batch) -> list[Row]:
@@ -62,9 +45,3 @@ class EngineWalks(Walks):
             receipt = replace(self._receipt, path=f"{path:016x}", start=start)
             rows.append(Row(self.prompts[prompt], prompt, text, receipt.path, start, self.seed, receipt.to_dict()))
         return rows
-
-
-def _writer(engine: Engine, start: Hosted) -> Any:
-    # their packages are not there for the type checker
-    home = import_module("stochroute.engines.ray" if engine.name == "ray" else "stochroute.engines.vllm.launch")
-    return home.Writer(start.model, start.additional, start.dtype, engine.options)

@@ -2,17 +2,23 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from stochroute.cli.errors import BadInput, one_line
 from stochroute.cli.models import LoadedModel
 
+if TYPE_CHECKING:
+    from stochroute.generation.receipts import Receipt
+
 ENGINES = ("transformers", "vllm", "ray")
 PANEL = "Engine"
+_HONOURED = ("max_new_tokens", "eos_token_id")  # what these engines are told of a decoding
 
 EngineName = Annotated[
     str, typer.Option(help=f"{', '.join(ENGINES)}. See docs/engines.md.", metavar="NAME", rich_help_panel=PANEL)
@@ -95,6 +101,56 @@ def hosted(loaded: LoadedModel, routed: Any, routing: str | None, keep: Path) ->
     except ValueError as error:
         raise BadInput(one_line(error)) from error
     return Hosted(_folder_of(loaded), dtype, additional)
+
+
+class TokenWriter(Protocol):
+    """An engine that has started, and writes texts along paths, greedily.
+
+    Attributes:
+        engine: its name and version, as a receipt names it.
+    """
+
+    engine: str
+
+    def write(
+        self,
+        prompts: Sequence[Sequence[int]],
+        paths: Sequence[int],
+        starts: Sequence[int],
+        new_tokens: int,
+        stops: Sequence[int],
+    ) -> list[list[int]]:
+        """The new token ids of each prompt along its own path; see `stochroute.engines.vllm.launch.Writer`."""
+        ...
+
+
+def greedy_receipt(engine: Engine, routed: Any, new_tokens: int) -> "Receipt":
+    """The receipt of a greedy text, by transformers and along path 0 from position 0: the engine has yet to start.
+
+    Raises BadInput where the model's generation config sets something that the engine would not be told.
+    """
+    from stochroute.generation.receipts import write_receipts
+    from stochroute.generation.settings import read_settings
+
+    settings, _ = read_settings(routed.model, {"do_sample": False, "max_new_tokens": new_tokens})
+    receipt = write_receipts(routed, [0], [0], settings)[0]
+    unknown = [name for name in receipt.decoding if name not in _HONOURED]
+    if unknown:
+        raise BadInput(
+            f"--engine {engine.name}: the model's generation config sets {unknown[0]}, which is not passed "
+            "on to this engine; take it out of generation_config.json, or use --engine transformers"
+        )
+    return receipt
+
+
+def start_engine(engine: Engine, start: Hosted) -> TokenWriter:
+    """Starts it, which takes a while; BadInput where it is not installed, or would not walk paths."""
+    try:
+        # their packages are not there for the type checker
+        home = import_module("stochroute.engines.ray" if engine.name == "ray" else "stochroute.engines.vllm.launch")
+        return home.Writer(start.model, start.additional, start.dtype, engine.options)
+    except (ImportError, RuntimeError) as error:
+        raise BadInput(f"--engine {engine.name}: {one_line(error)}; see docs/engines.md") from error
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -184,13 +184,18 @@ class Request:
             raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
         if self.model is not None and not self.prompts:
             raise BadInput(f"--model {self.model}: there is no prompt; write one, or name a --prompts-file")
-        if self.engine.name != "transformers" and self.decoding.samples:
-            raise BadInput(
-                f"--engine {self.engine.name}: samples by itself, not from the path, so no id would replay a text; "
-                "leave --temperature, --top-k, --top-p and --min-p out, or use --engine transformers"
-            )
+        check_sampling(self.engine, self.decoding)
         check_device(self.engine, self.device)
         check_routing(self.routing, self.noise)
+
+
+def check_sampling(engine: Engine, decoding: Decoding) -> None:
+    """BadInput where tokens are to be drawn by an engine that does not draw them from the path."""
+    if engine.name != "transformers" and decoding.samples:
+        raise BadInput(
+            f"--engine {engine.name}: samples by itself, not from the path, so no id would replay a text; "
+            "leave --temperature, --top-k, --top-p and --min-p out, or use --engine transformers"
+        )
 
 
 def check_routing(routing: str | None, noise: Noise) -> None:

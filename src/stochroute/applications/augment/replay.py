@@ -24,13 +24,15 @@ class Replayed:
     Attributes:
         row: its number in the table, from 0.
         path: its path id.
-        was, now: the text in the table, and the text that the path gives today.
+        was, now: the text in the table, and the text that the path gives today, in transformers.
+        engine: what wrote the one in the table. Another than today's may have decided a tie of two tokens otherwise.
     """
 
     row: int
     path: str
     was: str
     now: str
+    engine: str
 
     @property
     def same(self) -> bool:
@@ -92,7 +94,7 @@ def replay(
             tokens = writer.encode(row[PROMPT], f"row {number + 1}")
             written = writer.write([tokens], [[parse_path(row[PATH])]])[0][0]
             now = new_text(row[PROMPT], written, settings["keep_prompt"])
-            yield Replayed(number, row[PATH], str(row[settings["column"]]), now)
+            yield Replayed(number, row[PATH], str(row[settings["column"]]), now, settings["engine"])
     finally:
         for writer in writers.values():
             writer.routed.detach()

@@ -12,9 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-
 from stochroute.applications.augment.duplicates import Seen
 from stochroute.applications.augment.engine import Engine, LocalEngine, Prompt, prompt
 from stochroute.applications.augment.filters import Classifier, Judge, by_classifier, by_judge
@@ -68,6 +65,7 @@ def augment(
     judge: Judge | None = None,
     classifier: Classifier | None = None,
     embedder: "Embedder | None" = None,
+    start: Callable[[Writer], Engine] = LocalEngine,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -83,6 +81,7 @@ def augment(
         judge: for `settings.filters.max_nats`; it may be the model that writes.
         classifier: keeps the texts in which it reads their row's label.
         embedder: for near-duplicates by embeddings.
+        start: makes the engine that writes, when all else has been checked.
         resume: goes on with a run that was interrupted.
         overwrite: starts anew; an output that is there stays until the new one is complete.
         progress: called with (source rows done, all).
@@ -98,7 +97,7 @@ def augment(
     writer = Writer(loaded, routed, settings.decoding, settings.new_tokens, settings.stop, settings.chat)
     seen = Seen(settings.near, embedder)
     found = survey(source, settings, writer, classifier, seen)
-    run = _Run(settings, writer, judge, classifier, embedder, seen, found)
+    run = _Run(settings, writer, start(writer), judge, classifier, embedder, seen, found)
     identity = run.identity()
     if resume and path.exists() and not journal_path.exists():
         _check_complete(path, digest(identity))
@@ -152,16 +151,17 @@ class _Run:
         self,
         settings: Augmentation,
         writer: Writer,
+        engine: Engine,
         judge: Judge | None,
         classifier: Classifier | None,
         embedder: "Embedder | None",
         seen: Seen,
         found: Survey,
     ):
-        self.settings, self.writer, self.judge, self.classifier = settings, writer, judge, classifier
+        self.settings, self.writer, self.engine = settings, writer, engine
+        self.judge, self.classifier = judge, classifier
         self.embedder, self.seen, self.found = embedder, seen, found
-        self.engine: Engine = LocalEngine(writer)
-        self._receipt = receipt(settings, writer)
+        self._receipt = receipt(settings, writer, engine.name)
         self._provenance = json.dumps({"run": digest(self.identity()), **self._receipt}, ensure_ascii=False)
 
     def identity(self) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def new_text(prompt: str, written: Written, keep_prompt: bool) -> str:
     return (prompt + written.text if keep_prompt else written.text).strip()
 
 
-def receipt(settings: Augmentation, writer: Writer) -> dict[str, Any]:
+def receipt(settings: Augmentation, writer: Writer, engine: str) -> dict[str, Any]:
     """What makes a row's text again from its prompt and its path id, as JSON types."""
     full = settings.to_dict()
     loaded, routed = writer.loaded, writer.routed
@@ -282,7 +282,7 @@ def receipt(settings: Augmentation, writer: Writer) -> dict[str, Any]:
         "model": None if loaded.embedded else loaded.name,
         "fingerprint": fingerprint(loaded.model),
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
+        "engine": engine,
         "routing": routed.config.to_dict(),
         "routing_hash": routing_hash(routed),
         "noise_version": NOISE_VERSION,
