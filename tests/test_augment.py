@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_rows_are_made_again_from_the_rows_alone(loaded: LoadedModel, folder: st
     number = made[0].row
     table[number] = {**table[number], "text": "something else"}
     assert [row.row for row in replay(new_rows(table), load_again) if not row.same] == [number]
+
+
+def test_spread_rows_walk_spread_paths_and_are_made_again(loaded: LoadedModel, folder: str, tmp_path: Path):
+    decoding = replace(SETTINGS.decoding, spread=True)
+    make(loaded, tmp_path / "out.jsonl", with_settings(decoding=decoding))
+    rows = read(tmp_path / "out.jsonl")
+    spread = {format_path(path) for row in range(len(ROWS)) for path in derive_paths(7, 2, prompt=row, spread=True)}
+    assert {row["path"] for row in rows} <= spread
+    assert all(row.same for row in replay(new_rows(rows), lambda name, dtype: load(folder)))
 
 
 def test_a_replay_with_another_model_or_settings_is_refused(loaded: LoadedModel, tmp_path: Path):

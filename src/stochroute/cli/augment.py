@@ -126,6 +126,9 @@ def augment(
     min_p: Annotated[
         float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
     ] = None,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Share what is likely out among a row's texts.", rich_help_panel=_TOKENS)
+    ] = False,
     stop: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="Ends a text; \\n is a line break. Repeatable.", rich_help_panel=_TOKENS),
@@ -183,7 +186,7 @@ def augment(
         raise BadInput(f"--judge {judge} has no effect without --max-nats: say how unlikely a text may be")
     if classifier is not None and label is None:
         raise BadInput(f"--classifier {classifier}: name the --label column that it is compared with")
-    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p)
+    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread)
     check_sampling(asked, decoding)
     chosen = draw_seed() >> 11 if seed is None else seed  # 53 bits: the most that every reader of JSON numbers keeps
     settings = Augmentation(

@@ -87,6 +87,6 @@ class HostedEngine:
                 yield [list(islice(texts, len(prompt.paths))) for prompt in batch]
 
 
-def prompt(index: int, text: str, seed: int, paths: int) -> Prompt:
+def prompt(index: int, text: str, seed: int, paths: int, spread: bool) -> Prompt:
     """The prompt of source row `index`, whose paths hang on the seed and that number alone."""
-    return Prompt(index, text, tuple(derive_paths(seed, paths, prompt=index)))
+    return Prompt(index, text, tuple(derive_paths(seed, paths, prompt=index, spread=spread)))

@@ -209,7 +209,8 @@ class _Run:
 
     def _prompt(self, row: Mapping[str, Any], index: int) -> Prompt:
         text = prompt_of(self.settings, row, index, self.found.pool)
-        return prompt(index, text, self.settings.seed, self.settings.paths)
+        settings = self.settings
+        return prompt(index, text, settings.seed, settings.paths, settings.decoding.spread)
 
     def _sift(
         self, rows: Sequence[Mapping[str, Any]], first: int, texts: list[list[Written]]
