@@ -61,6 +61,7 @@ def test_the_map_draws_fits_and_hands_out_commands(chromium: Any, tmp_path: Path
     assert dark == (scheme == "dark")
     page.locator("#tree summary", has_text="4 paths, 2 ways").click(position={"x": 4, "y": 8})
     page.locator("#tree summary", has_text="fox ran").locator("button").click()
+    page.wait_for_function("document.getElementById('said').textContent !== ''")  # the clipboard answers later
     assert "stochroute explore 'It'\\''s a fox ran' --strength 0.1" in page.inner_text("#said")
     page.locator("#tree summary", has_text="fox ran").click(position={"x": 4, "y": 8})
     page.locator("#tree .leaf", has_text="away").locator("button").click()
