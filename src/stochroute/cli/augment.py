@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stochroute.cli import engines, noise_options
+from stochroute.cli import engines, noise_options, sampling_options
 from stochroute.cli.augment_replay import replay_rows
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, check_model_name, load_model
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stochroute.evaluation.embedding import Embedder
     from stochroute.evaluation.judging import Judge
 
-_PROMPTS, _KEPT, _TOKENS, _IN_OUT = "Prompts", "What is kept", "Choice of tokens", "Input, output"
+_PROMPTS, _KEPT, _TOKENS, _IN_OUT = "Prompts", "What is kept", sampling_options.PANEL, "Input, output"
 _NEW_TOKENS = 128
 _NEAR = ("minhash", "embeddings", "off")
 
@@ -115,17 +115,10 @@ def augment(
     max_new_tokens: Annotated[
         int | None, typer.Option(help=f"Of a text. Default: {_NEW_TOKENS}.", rich_help_panel=_TOKENS)
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="This and the next three turn sampling on, drawn from the path.", rich_help_panel=_TOKENS),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(rich_help_panel=_TOKENS, help="Keep the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Keep this share of probability.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
-    ] = None,
+    temperature: sampling_options.Temperature = None,
+    top_k: sampling_options.TopK = None,
+    top_p: sampling_options.TopP = None,
+    min_p: sampling_options.MinP = None,
     spread: Annotated[
         bool, typer.Option("--spread", help="Share what is likely out among a row's texts.", rich_help_panel=_TOKENS)
     ] = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.prompts import is_piped
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stochroute.applications.chat import Conversation, Frame, Speaker, Transcript
     from stochroute.cli.models import LoadedModel
 
-_TALK, _TOKENS, _IN_OUT = "The conversation", "Choice of tokens", "Input, output"
+_TALK, _TOKENS, _IN_OUT = "The conversation", sampling_options.PANEL, "Input, output"
 
 
 def chat(
@@ -59,17 +59,10 @@ def chat(
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Of a reply. Default: 128, or half the context.", rich_help_panel=_TOKENS)
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="This and the next three turn sampling on, drawn from the path.", rich_help_panel=_TOKENS),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(rich_help_panel=_TOKENS, help="Keep the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Keep this share of probability.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
-    ] = None,
+    temperature: sampling_options.Temperature = None,
+    top_k: sampling_options.TopK = None,
+    top_p: sampling_options.TopP = None,
+    min_p: sampling_options.MinP = None,
     output: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="The transcript, written after every turn.", rich_help_panel=_IN_OUT),

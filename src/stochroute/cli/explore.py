@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stochroute.applications.explore.tree import Node
     from stochroute.evaluation.embedding import Embedder
 
-_ANSWERS, _FORK, _TOKENS, _IN_OUT = "Answers", "Fork", "Choice of tokens", "Input, output"
+_ANSWERS, _FORK, _TOKENS, _IN_OUT = "Answers", "Fork", sampling_options.PANEL, "Input, output"
 _SAME = ("text", "meaning", "plot")
 _NEW_TOKENS, _STORY_TOKENS = 64, 200
 _SHOWN_TEXT = 220  # characters of a text in the terminal
@@ -82,17 +82,10 @@ def explore(
         int | None,
         typer.Option(help=f"Default: {_NEW_TOKENS}, for the embedded model {_STORY_TOKENS}.", rich_help_panel=_TOKENS),
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="This and the next three turn sampling on, drawn from the path.", rich_help_panel=_TOKENS),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(rich_help_panel=_TOKENS, help="Keep the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Keep this share of probability.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
-    ] = None,
+    temperature: sampling_options.Temperature = None,
+    top_k: sampling_options.TopK = None,
+    top_p: sampling_options.TopP = None,
+    min_p: sampling_options.MinP = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="Ends a text; \\n is a line break. Repeatable.", rich_help_panel=_TOKENS),

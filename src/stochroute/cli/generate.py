@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import noise_options, sampling_options
 from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine, temporary_folder
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import check_model_name, load_model
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stochroute.calibration import Report
     from stochroute.cli.walks import Walks
 
-_TOKENS, _IN_OUT = "Choice of tokens", "Input, output"
+_TOKENS, _IN_OUT = sampling_options.PANEL, "Input, output"
 
 
 def generate(
@@ -46,17 +46,10 @@ def generate(
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Default: 128, for the embedded model a whole story.", rich_help_panel=_TOKENS)
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="This and the next three turn sampling on, drawn from the path.", rich_help_panel=_TOKENS),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(rich_help_panel=_TOKENS, help="Keep the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Keep this share of probability.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
-    ] = None,
+    temperature: sampling_options.Temperature = None,
+    top_k: sampling_options.TopK = None,
+    top_p: sampling_options.TopP = None,
+    min_p: sampling_options.MinP = None,
     spread: Annotated[
         bool,
         typer.Option(

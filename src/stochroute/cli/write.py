@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
 from stochroute.cli.models import check_model_name, load_model
 from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stochroute.applications.write.quality import Quality
     from stochroute.cli.models import LoadedModel
 
-_WHAT, _TOKENS, _IN_OUT = "What is written", "Choice of tokens", "Input, output"
+_WHAT, _TOKENS, _IN_OUT = "What is written", sampling_options.PANEL, "Input, output"
 
 
 def write(
@@ -75,17 +75,10 @@ def write(
         int | None,
         typer.Option(help="Of one continuation. Default: 128, or what there is room for.", rich_help_panel=_TOKENS),
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="This and the next three turn sampling on, drawn from the path.", rich_help_panel=_TOKENS),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(rich_help_panel=_TOKENS, help="Keep the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Keep this share of probability.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(rich_help_panel=_TOKENS, help="Drop tokens below this share of the likeliest.")
-    ] = None,
+    temperature: sampling_options.Temperature = None,
+    top_k: sampling_options.TopK = None,
+    top_p: sampling_options.TopP = None,
+    min_p: sampling_options.MinP = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
