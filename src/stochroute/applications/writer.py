@@ -3,14 +3,11 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import LoadedModel, continuation
 from stochroute.cli.request import Decoding
-from stochroute.generation.settings import UNTRUNCATED
+from stochroute.generation.padding import pad_left
 from stochroute.routed import RoutedModel
 
 
@@ -63,12 +60,7 @@ class Writer:
         self.new_tokens = new_tokens
         self._stop = tuple(stop)
         self._chat = chat
-        self._arguments: dict[str, Any] = {"do_sample": decoding.samples}
-        if decoding.samples:
-            asked = {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-            self._arguments |= {"spread": decoding.spread, **UNTRUNCATED} | {
-                name: value for name, value in asked.items() if value is not None
-            }
+        self._arguments = decoding.arguments()
         if stop:
             self._arguments |= {"stop_strings": list(stop), "tokenizer": loaded.tokenizer}
 
@@ -97,11 +89,9 @@ class Writer:
             prompts: token ids from `encode`.
             paths: path ids, as many for every prompt.
         """
-        loaded, device = self.loaded, self.loaded.model.device
-        width = max(map(len, prompts))
+        loaded = self.loaded
         out = self.routed.generate(
-            input_ids=torch.tensor([[loaded.pad] * (width - len(ids)) + ids for ids in prompts], device=device),
-            attention_mask=torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device),
+            **pad_left(prompts, loaded.pad, loaded.model.device),
             paths=[list(ids) for ids in paths],
             # fixed: another batch shape could decide a tie in float32 another way
             rows_at_once=len(prompts) * len(paths[0]),

@@ -123,6 +123,16 @@ class Decoding:
     def samples(self) -> bool:
         return any(value is not None for value in (self.temperature, self.top_k, self.top_p, self.min_p))
 
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `generate` that choose tokens, with every truncation stated."""
+        from stochroute.generation.settings import UNTRUNCATED
+
+        if not self.samples:
+            return {"do_sample": False}
+        names = ("temperature", "top_k", "top_p", "min_p")
+        asked = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {"do_sample": True, "spread": self.spread, **UNTRUNCATED, **asked}
+
 
 @dataclass(frozen=True)
 class Request:

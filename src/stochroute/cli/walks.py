@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
-
 from stochroute.cli.errors import BadInput
 from stochroute.cli.models import LoadedModel, continuation, encode
 from stochroute.cli.request import Decoding, Request
 from stochroute.cli.routings import calibrated_model
 from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
-from stochroute.generation.settings import UNTRUNCATED
+from stochroute.generation.padding import pad_left
 from stochroute.paths import derive_paths
 
 # New tokens when nothing is asked for. A story of the embedded model ends by itself well before.
@@ -77,23 +75,12 @@ class Walks:
     def walk(self, batch: Batch) -> list[Row]:
         """The rows of the batch."""
         tokens = [self._tokens[prompt] for prompt in batch.prompts]
-        width = max(map(len, tokens))
-        padded = [[self.loaded.pad] * (width - len(ids)) + ids for ids in tokens]
-        mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in tokens]
-        decoding = self._decoding
-        sampling: dict[str, Any] = {}
-        if decoding.samples:
-            asked = {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-            sampling = {**UNTRUNCATED, **{name: value for name, value in asked.items() if value is not None}}
         out: RoutedOutput = self._routed.generate(
-            input_ids=torch.tensor(padded, device=self.loaded.model.device),
-            attention_mask=torch.tensor(mask, device=self.loaded.model.device),
+            **pad_left(tokens, self.loaded.pad, self.loaded.model.device),
             paths=batch.paths,
             max_new_tokens=self._new_tokens,
-            do_sample=decoding.samples,
-            spread=decoding.spread,
             pad_token_id=self.loaded.pad,
-            **sampling,
+            **self._decoding.arguments(),
         )
         rows: list[Row] = []
         generated = cast(list[list[int]], cast(Any, out.generated).tolist())

@@ -7,12 +7,11 @@ plan, not by where a run was interrupted: in float32 another batch can decide a 
 
 from collections.abc import Callable
 
-import torch
-
 from stochroute.cli.models import LoadedModel, continuation
 from stochroute.evaluation.arms import Setting
 from stochroute.evaluation.run import SAMPLE_FILE, Run, Sample
 from stochroute.evaluation.searches import write_without_paths
+from stochroute.generation.padding import pad_left
 from stochroute.paths import derive_paths, format_path
 from stochroute.routed import RoutedModel, route
 
@@ -87,11 +86,7 @@ class Sampler:
         loaded = self._loaded
         tokens = [self._tokens[p] for p in block]
         width = max(map(len, tokens))
-        device = loaded.model.device
-        inputs = {
-            "input_ids": torch.tensor([[loaded.pad] * (width - len(t)) + t for t in tokens], device=device),
-            "attention_mask": torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in tokens], device=device),
-        }
+        inputs = pad_left(tokens, loaded.pad, loaded.model.device)
         paths: list[str | None] = [None] * (len(tokens) * self._samples)
         if routed is None:
             # a seed of its own for each block, so that dropout masks do not depend on what was done before

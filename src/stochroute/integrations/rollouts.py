@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from trl.models.utils import unwrap_model_for_generation
 
+from stochroute.generation.padding import pad_left
 from stochroute.generation.receipts import Receipt
 from stochroute.paths import check_seed, format_path
 from stochroute.routed import RoutedModel
@@ -107,8 +108,6 @@ class PathRollout:
         rows = [[row for row, ids in enumerate(prompt_ids) if tuple(ids) == prompt] for prompt in unique]
         width = max(map(len, unique))
         pad, device = trainer.generation_config.pad_token_id, trainer.accelerator.device
-        inputs = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in unique], device=device)
-        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in unique], device=device)
         spoken = _LogProbs(trainer.temperature, width)
         settings = copy.deepcopy(trainer.generation_config)
         if trainer.accelerator.mixed_precision != "no" and settings.cache_implementation is None:
@@ -119,8 +118,7 @@ class PathRollout:
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ):
             out = self.routed.generate(
-                input_ids=inputs,
-                attention_mask=mask,
+                **pad_left(unique, pad, device),
                 paths=[[paths[row] for row in group] for group in rows],
                 generation_config=settings,
                 logits_processor=[spoken.read],

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from stochroute.generation.padding import pad_left
 from stochroute.generation.prefill import prefill
 from stochroute.serving.jobs import Row
 from stochroute.serving.noise import Noise, Variants
@@ -67,12 +66,11 @@ class Prefiller:
         return sources
 
     def _forward(self, prompts: list[tuple[int, ...]]) -> list[Source]:
-        width = max(map(len, prompts))
-        if width == 1:
+        if max(map(len, prompts)) == 1:
             return [Source(None, 0, 0)] * len(prompts)
-        ids = torch.tensor([[self._pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        found = prefill(self._variants.routed.model, ids, mask, list(range(len(prompts))))
+        padded = pad_left(prompts, self._pad)
+        rows = list(range(len(prompts)))
+        found = prefill(self._variants.routed.model, padded["input_ids"], padded["attention_mask"], rows)
         return [Source(found.cache, row, len(prompt) - 1) for row, prompt in enumerate(prompts)]
 
 

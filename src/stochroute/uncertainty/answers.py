@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stochroute.generation.padding import pad_left
 from stochroute.generation.receipts import fingerprint
 from stochroute.generation.settings import UNTRUNCATED
 from stochroute.measuring.nats import mixture
@@ -176,10 +176,7 @@ class Asker:
         """Token ids of the K texts of every prompt, each up to the token that ends it."""
         width, pad = max(map(len, prompts)), self._pad
         out = routed.generate(
-            torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=self.model.device),
-            attention_mask=torch.tensor(
-                [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.model.device
-            ),
+            **pad_left(prompts, pad, self.model.device),
             paths=paths,
             max_new_tokens=self.new_tokens or self.task.new_tokens,
             pad_token_id=pad,
