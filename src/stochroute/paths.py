@@ -15,6 +15,7 @@ SIBLING_BITS = 12  # 4,096 spread paths know of each other
 _LIMIT = 1 << 64
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
+_UNMIX_1, _UNMIX_2 = pow(_MIX_1, -1, _LIMIT), pow(_MIX_2, -1, _LIMIT)
 _HEX_DIGITS = re.compile(r"[0-9a-fA-F]{16}")
 
 
@@ -77,8 +78,8 @@ def _mix(x: int) -> int:
 
 def _unmix(x: int) -> int:
     """The inverse of `_mix`."""
-    x = (x ^ x >> 31 ^ x >> 62) * pow(_MIX_2, -1, _LIMIT) % _LIMIT
-    x = (x ^ x >> 27 ^ x >> 54) * pow(_MIX_1, -1, _LIMIT) % _LIMIT
+    x = (x ^ x >> 31 ^ x >> 62) * _UNMIX_2 % _LIMIT
+    x = (x ^ x >> 27 ^ x >> 54) * _UNMIX_1 % _LIMIT
     return x ^ x >> 30 ^ x >> 60
 
 
