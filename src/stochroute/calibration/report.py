@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stochroute.atomic import write_text
 from stochroute.calibration.plot import draw
 from stochroute.calibration.split import Contribution
 from stochroute.config import RoutingConfig
@@ -61,13 +62,7 @@ class Report:
         """Writes the curve and the sites' contributions as an SVG; OSError when it cannot be written."""
         sites = [(f"{site.kind} {site.layer}", site.nats) for site in self.contributions]
         svg = draw(self.curve, self.budget, (self.low, self.high), sites, NAMES[self.quantity])
-        target = Path(file)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            partial.write_text(svg, encoding="utf-8")
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_text(Path(file), svg)
 
     def __str__(self) -> str:
         most = max(site.nats for site in self.contributions)

@@ -8,12 +8,12 @@ FOLDER/report.html     the report
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stochroute.atomic import write_text
 from stochroute.config import RoutingConfig
 
 PLAN_FILE, SAMPLE_FILE, SCORE_FILE = "run.json", "samples.jsonl", "scores.jsonl"
@@ -122,13 +122,8 @@ class Run:
 
     def write(self, name: str, text: str) -> Path:
         """Writes a whole file, or leaves the old one."""
-        path, staging = self.folder / name, self.folder / f".{name}.part"
-        try:
-            staging.write_text(text, encoding="utf-8")
-            os.replace(staging, path)
-        except BaseException:
-            staging.unlink(missing_ok=True)
-            raise
+        path = self.folder / name
+        write_text(path, text)
         return path
 
     def _lines(self, name: str) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.text import Text
 
+from stochroute.atomic import write_text
 from stochroute.transmission.decomposition import TokenNats
 
 _COLD, _HOT = (255, 255, 255), (190, 18, 60)  # nothing decided, most decided
@@ -124,18 +125,7 @@ def write_picture(file: Path, strips: Sequence[HeatStrip]) -> None:
         content = _page(strips)
     else:
         raise ValueError(f"{file}: its ending is neither .html nor .svg: name a file with one of them")
-    write_whole(file, content)
-
-
-def write_whole(file: Path, content: str) -> None:
-    """Writes the file beside its place and moves it there: what stood there before stays until then."""
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_text(file, content)
 
 
 def _page(strips: Sequence[HeatStrip]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stochroute.transmission.strip import write_whole
+from stochroute.atomic import write_text
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _ROW = 560, 340, 56, 20, 48, 18  # pixels
 _INK, _FAINT = "#1f2937", "#d1d5db"
@@ -69,7 +69,7 @@ def write_curves(file: Path, report: Mapping[str, Any]) -> None:
     curves = curves_of(report)
     if not curves:
         raise ValueError(f"{file}: there is no curve to draw, since every arm is all right or all wrong")
-    write_whole(file, draw_curves(curves))
+    write_text(file, draw_curves(curves))
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stochroute.applications.atomic import write_text
 from stochroute.applications.chat.frames import Exchange, Frame, frame_from_dict, frame_to_dict
+from stochroute.atomic import write_text
 from stochroute.config import RoutingConfig
 from stochroute.evaluation.arms import Decoding
 from stochroute.generation.receipts import Receipt

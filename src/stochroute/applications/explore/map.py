@@ -1,13 +1,13 @@
 """The map: one HTML file that holds answers, figures and the drawing library, and asks nothing of a network."""
 
 import json
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stochroute.applications.explore.clusters import Cluster, places
+from stochroute.atomic import write_text
 
 if TYPE_CHECKING:
     from stochroute.applications.explore.explored import Explored
@@ -30,13 +30,7 @@ def write_map(
         ImportError: plotly is missing.
         OSError: there is no room.
     """
-    staging = file.with_name(f".{file.name}.part")
-    try:
-        staging.write_text(render(explored, clusters, embedder, options), encoding="utf-8")
-        os.replace(staging, file)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+    write_text(file, render(explored, clusters, embedder, options))
 
 
 def render(explored: "Explored", clusters: Sequence[Cluster], embedder: "Embedder", options: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from stochroute.applications.atomic import write_text
 from stochroute.applications.write.tree import Node, Tree
+from stochroute.atomic import write_text
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~])")
 _LIST_MARK = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)", re.MULTILINE)
