@@ -128,6 +128,11 @@ def test_tokens_laid_end_to_end_get_the_noise_of_their_own_sequence(name):
     step = StepPlaces(noise, 40, torch.device("cpu"))
     step.fill([Walk(1, 0)], [30], torch.arange(40))  # what was there before must not shine through
     positions = torch.cat([torch.arange(f, f + c) for f, c in zip(firsts, counts, strict=True)])
+    step.fill(walks, counts, positions)
+    step.fill([None], [40], positions)
+    # the same requests again, some tokens on, and another step in between
+    firsts = [first + 3 for first in firsts]
+    positions += 3
     step.fill(walks, counts, torch.nn.functional.pad(positions, (0, 29), value=6))
     states = torch.randn(40, 32, generator=torch.Generator().manual_seed(0))
     out = noise.noised(0, states[:, None], step.places)[:, 0]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stochroute.cli import engines, noise_options, sampling_options
+from stochroute.cli import engines, model_options, noise_options, sampling_options
 from stochroute.cli.augment_replay import replay_rows
 from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, check_model_name, load_model
-from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing, check_sampling
+from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.request import Decoding, Noise, check_routing, check_sampling
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def augment(
     ] = None,
     paths: Annotated[int, typer.Option(help="New texts for each row, before filters.")] = 4,
     seed: Annotated[int | None, typer.Option(help="Derives the path ids. Default: drawn, and reported.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     template: Annotated[
         str | None,
         typer.Option(
@@ -87,13 +87,21 @@ def augment(
     judge: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="For --max-nats. Default: the model that writes, clean.", rich_help_panel=_KEPT
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="For --max-nats. Default: the model that writes, clean.",
+            rich_help_panel=_KEPT,
         ),
     ] = None,
     max_nats: Annotated[float | None, typer.Option(help="Per byte, under the judge.", rich_help_panel=_KEPT)] = None,
     classifier: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Keep texts in which it reads their row's --label.", rich_help_panel=_KEPT),
+        typer.Option(
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Keep texts in which it reads their row's --label.",
+            rich_help_panel=_KEPT,
+        ),
     ] = None,
     min_confidence: Annotated[float, typer.Option(help="Of the classifier.", rich_help_panel=_KEPT)] = 0.0,
     near: Annotated[
@@ -141,8 +149,8 @@ def augment(
     ] = None,
     rows: Annotated[int, typer.Option(help="Of --replay: the first so many, 0 for all.", rich_help_panel=_IN_OUT)] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_IN_OUT)] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
     engine: engines.EngineName = "transformers",
     engine_option: engines.EngineOptions = None,
 ) -> None:
@@ -154,8 +162,6 @@ def augment(
     Each new row says its source, its path and its settings; --replay makes it again. A run that was interrupted, or
     killed, goes on by --resume, and comes out the same to the byte.
     """
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     asked = engines.read_engine(engine, engine_option or [], engines.ENGINES)
     engines.check_device(asked, device)
     _check_packages()
@@ -168,8 +174,6 @@ def augment(
         return
     if source is None or output is None:
         raise BadInput("name a SOURCE and an --output, or a file to --replay")
-    for name in (model, judge, classifier):
-        check_model_name(name)
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
     check_routing(routing, noise)
 

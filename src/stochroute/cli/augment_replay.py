@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from stochroute.cli.errors import BadInput, Failed
-from stochroute.cli.models import LoadedModel, check_model_name, load_model
+from stochroute.cli.models import LoadedModel, load_model
 
 
 def replay_rows(
@@ -21,7 +21,6 @@ def replay_rows(
 
     if count < 0:
         raise BadInput(f"--rows {count}: give how many rows to make again, or 0 for all")
-    check_model_name(model)
 
     def load(name: str | None, dtype: str) -> LoadedModel:
         return load_model(name if model is None else model, device, dtype)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stochroute.cli.errors import BadInput
-from stochroute.cli.request import DTYPES
+from stochroute.cli.model_options import DTYPES
 
 bench = typer.Typer(no_args_is_help=True, help="What runs on this machine, how fast, and how creative it is.")
 

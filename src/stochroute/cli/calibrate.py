@@ -10,11 +10,11 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput
-from stochroute.cli.models import check_model_name, load_model
+from stochroute.cli.models import load_model
 from stochroute.cli.prompts import read_prompts
-from stochroute.cli.request import DTYPES, Noise, check_routing
+from stochroute.cli.request import Noise, check_routing
 from stochroute.config import DEFAULT_BUDGET, Quantity, Split
 from stochroute.paths import check_seed
 
@@ -23,7 +23,7 @@ def calibrate(
     budget: Annotated[
         float, typer.Option(help="Nats a noised position, of KL(routed ‖ clean) or of what --quantity says.")
     ] = DEFAULT_BUDGET,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     prompts_file: Annotated[
         str | None,
         typer.Option(
@@ -50,8 +50,8 @@ def calibrate(
     attention_strength: noise_options.AttentionStrength = None,
     expert_strength: noise_options.ExpertStrength = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Find the strength at which noise does as much as the budget says, the same in every model.
 
@@ -60,11 +60,10 @@ def calibrate(
     Example: stochroute calibrate --model ./my-model --budget 0.05 --prompts-file texts.txt --output my-routing
     """
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength)
-    _check(budget, quantity, split, pairs, seed, dtype)
+    _check(budget, quantity, split, pairs, seed)
     _check_targets(output, plot)
     check_routing(routing, noise)
     prompts = None if prompts_file is None else read_prompts([], prompts_file)
-    check_model_name(model)
     loaded = load_model(model, device, dtype)
 
     # imported only now, since these bring in torch, transformers and rich
@@ -85,13 +84,12 @@ def calibrate(
         print(f"\nsaved: stochroute generate … --routing {output}")
 
 
-def _check(budget: float, quantity: str, split: str, pairs: int | None, seed: int, dtype: str) -> None:
+def _check(budget: float, quantity: str, split: str, pairs: int | None, seed: int) -> None:
     if not (math.isfinite(budget) and budget > 0):
         raise BadInput(f"--budget {budget}: must be finite and above 0; 0.05 is modest, 0.5 is much")
     for option, value, choices in (
         ("--quantity", quantity, get_args(Quantity)),
         ("--split", split, get_args(Split)),
-        ("--dtype", dtype, DTYPES),
     ):
         if value not in choices:
             raise BadInput(f"{option} {value}: choose one of {', '.join(choices)}")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stochroute.cli import noise_options, sampling_options
+from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
-from stochroute.cli.models import check_model_name, load_model
+from stochroute.cli.models import load_model
 from stochroute.cli.prompts import is_piped
-from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing
+from stochroute.cli.request import Decoding, Noise, check_routing
 from stochroute.paths import check_seed, draw_seed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def chat(
     language: Annotated[
         str | None, typer.Option(help="en or zh: of the embedded model's scene. Default: en.", rich_help_panel=_TALK)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
     budget: noise_options.Budget = None,
@@ -87,8 +87,8 @@ def chat(
             "--json", help="Lines from standard input, JSON lines out; so it is in a pipe.", rich_help_panel=_IN_OUT
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Talk with a model that offers several replies a turn, each along its own path; choose one by its number.
 
@@ -102,9 +102,6 @@ def chat(
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
     decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p)
     check_routing(routing, noise)
-    check_model_name(model)
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     talk = {
         "--seed": seed, "--system": system, "--script": script or None, "--scene": scene, "--you": you,
         "--other": other, "--language": language,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from stochroute.cli import model_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, check_model_name, load_model
-from stochroute.cli.request import DTYPES
+from stochroute.cli.models import LoadedModel, load_model
 from stochroute.paths import check_seed
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def evaluate(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to continue; or see --texts.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     prompts_file: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +70,12 @@ def evaluate(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Language model that did not write the texts.", rich_help_panel=_JUDGES),
+        typer.Option(
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Language model that did not write the texts.",
+            rich_help_panel=_JUDGES,
+        ),
     ] = None,
     checker: Annotated[
         str | None,
@@ -80,16 +85,31 @@ def evaluate(
         ),
     ] = None,
     reward: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Reward model, one output.", rich_help_panel=_JUDGES)
+        str | None,
+        typer.Option(
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Reward model, one output.",
+            rich_help_panel=_JUDGES,
+        ),
     ] = None,
     embedder: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Encoder for meaning. Default: WordLlama's, no download.", rich_help_panel=_JUDGES
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Encoder for meaning. Default: WordLlama's, no download.",
+            rich_help_panel=_JUDGES,
         ),
     ] = None,
     nli: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Groups by entailment instead.", rich_help_panel=_JUDGES)
+        str | None,
+        typer.Option(
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Groups by entailment instead.",
+            rich_help_panel=_JUDGES,
+        ),
     ] = None,
     same_above: Annotated[
         float, typer.Option(help="Cosine from which texts mean the same.", rich_help_panel=_JUDGES)
@@ -100,8 +120,8 @@ def evaluate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print all figures as one JSON object.")] = False,
     batch: Annotated[int, typer.Option(help="Rows computed at once.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Paths against every tuned sampler: which gives the more diverse texts at equal quality?
 
@@ -111,12 +131,8 @@ def evaluate(
     number of texts at the same number of settings. Without a model, the embedded one tells stories for a checker.
     """
     _check_numbers(samples, max_new_tokens, prompt_words, prompt_count, batch, seed, same_above)
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if checker is not None and checker not in _CHECKERS:
         raise BadInput(f"--checker {checker}: choose {' or '.join(_CHECKERS)}")
-    for name in (model, judge, reward, embedder, nli):
-        check_model_name(name)
     _check_packages(mauve)
     inputs = _inputs(prompts or [], prompts_file, texts, prompt_words, prompt_count, model)
     chosen = checker or ("story-world" if model is None else None)

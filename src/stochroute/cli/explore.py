@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options, sampling_options
+from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import check_model_name, load_model
-from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing
+from stochroute.cli.models import load_model
+from stochroute.cli.request import Decoding, Noise, check_routing
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def explore(
     until: Annotated[float, typer.Option(help="Coverage to reach, by the lower end of its interval.")] = 0.95,
     most: Annotated[int, typer.Option(help="Paths at most.")] = 512,
     seed: Annotated[int | None, typer.Option(help="Derives the path ids. Default: drawn, and reported.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     same: Annotated[
         str | None,
         typer.Option(
@@ -108,8 +108,8 @@ def explore(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_IN_OUT)] = False,
     batch: Annotated[int, typer.Option(help="Paths walked together.", rich_help_panel=_IN_OUT)] = 32,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Sample paths of one prompt until new ones stop bringing new answers.
 
@@ -119,8 +119,6 @@ def explore(
     Says how many answers there are, seen and unseen (Chao1), how much is covered (Good–Turing), shows one answer of
     each group with its path, and where paths branch; any of them can be forked there.
     """
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if same is not None and same not in _SAME:
         raise BadInput(f"--same {same}: choose {', '.join(_SAME)}")
     if same_above is not None and same not in (None, "meaning"):
@@ -128,7 +126,6 @@ def explore(
     if clusters < 1:
         raise BadInput(f"--clusters {clusters}: give at least 1")
     _check_files(output, resume, overwrite, html)
-    check_model_name(model)
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
     check_routing(routing, noise)
     _check_packages()

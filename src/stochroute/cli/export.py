@@ -10,18 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, one_line
-from stochroute.cli.models import check_model_name, encode, load_model
+from stochroute.cli.models import encode, load_model
 from stochroute.cli.prompts import read_prompts
-from stochroute.cli.request import DTYPES, Noise, check_routing
+from stochroute.cli.request import Noise, check_routing
 from stochroute.paths import format_path, parse_path
 
 
 def export(
     gguf: Annotated[str, typer.Option(metavar="FILE", help="Write the control vector here.")],
     path: Annotated[str, typer.Option(metavar="ID", help="The path: 16 hex digits, from an earlier result.")],
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     fix_scale: Annotated[
         bool,
         typer.Option(
@@ -46,8 +46,8 @@ def export(
     form: noise_options.Form = None,
     span: noise_options.Span = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Write a path as a control vector: a GGUF file that llama.cpp adds to the same model.
 
@@ -60,7 +60,6 @@ def export(
     _check(gguf, path, save_routing, dtype)
     check_routing(routing, noise)
     prompts = None if prompts_file is None else read_prompts([], prompts_file)
-    check_model_name(model)
     loaded = load_model(model, device, dtype)
 
     # imported only now, since these bring in torch and transformers
@@ -104,8 +103,6 @@ def _check(gguf: str, path: str, save_routing: str | None, dtype: str) -> None:
         raise BadInput(f"--gguf {gguf}: is there already; name a new file")
     if save_routing is not None and Path(save_routing).exists():
         raise BadInput(f"--save-routing {save_routing}: is there already; name a new folder")
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if find_spec("gguf") is None:
         raise BadInput("--gguf needs the package gguf: pip install 'stochroute[gguf]'")
 

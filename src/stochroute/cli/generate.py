@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stochroute.cli import noise_options, sampling_options
+from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine, temporary_folder
 from stochroute.cli.errors import BadInput
-from stochroute.cli.models import check_model_name, load_model
+from stochroute.cli.models import load_model
 from stochroute.cli.prompts import read_prompts
-from stochroute.cli.request import DTYPES, Decoding, Noise, Request, parse_replay
+from stochroute.cli.request import Decoding, Noise, Request, parse_replay
 from stochroute.cli.rows import RowFile
 from stochroute.paths import draw_seed
 
@@ -33,7 +33,7 @@ def generate(
     replay: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Walk this path: 16 hex digits. Repeat for more.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
     budget: noise_options.Budget = None,
@@ -86,8 +86,8 @@ def generate(
         int | None,
         typer.Option(help="Rows computed at once, at most. Default: 32, or the engine's.", rich_help_panel=_IN_OUT),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
     engine: EngineName = "transformers",
     engine_option: EngineOptions = None,
 ) -> None:
@@ -115,7 +115,6 @@ def generate(
         dtype=dtype,
         engine=read_engine(engine, engine_option or [], ENGINES),
     )
-    check_model_name(request.model)
     _run(request)
 
 

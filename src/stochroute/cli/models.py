@@ -39,18 +39,18 @@ class LoadedModel:
         return "embedded" if self.embedded else Path(self.name).name
 
 
-def check_model_name(name: str | None) -> None:
+def check_model_name(name: str | None, option: str = "--model") -> None:
     """BadInput for a folder that is not there: found out before torch is imported."""
     if name is None:
         return
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip()
     if looks_like_a_path and not Path(name).is_dir():
-        raise BadInput(f"--model {name}: no such folder; name a folder with a transformers model, or one on the Hub")
+        raise BadInput(f"{option} {name}: no such folder; name a folder with a transformers model, or one on the Hub")
     # the latter is an adapter, from which transformers finds the model that it belongs to
     if Path(name).is_dir() and not any(
         (Path(name) / file).is_file() for file in ("config.json", "adapter_config.json")
     ):
-        raise BadInput(f"--model {name}: no config.json in this folder; name one that save_pretrained has written")
+        raise BadInput(f"{option} {name}: no config.json in this folder; name one that save_pretrained has written")
 
 
 def load_model(name: str | None, device: str, dtype: str) -> LoadedModel:

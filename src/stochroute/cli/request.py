@@ -24,7 +24,6 @@ from stochroute.paths import check_seed, parse_path
 Hold = int | Literal["sequence"]
 # vLLM and Ray batch by themselves: here a batch is only what is written to the output at once
 _ROWS_AT_ONCE = {"transformers": 32, "vllm": 1024, "ray": 1 << 16}
-DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,6 @@ class Request:
                 raise BadInput(f"--{error}") from error
         if self.batch is not None and self.batch < 1:
             raise BadInput(f"--batch {self.batch}: must be at least 1")
-        if self.dtype not in DTYPES:
-            raise BadInput(f"--dtype {self.dtype}: choose one of {', '.join(DTYPES)}")
         if self.resume and self.output is None:
             raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
         if self.model is not None and not self.prompts:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted
-from stochroute.cli.models import check_model_name, load_model
-from stochroute.cli.request import DTYPES, Noise, check_routing
+from stochroute.cli.models import load_model
+from stochroute.cli.request import Noise, check_routing
 
 if TYPE_CHECKING:
     from stochroute.config import RoutingConfig
@@ -32,7 +32,7 @@ def robustness(
             "--set", metavar="FILE", help="Labelled prompts, JSON lines: prompt, choices, answer. Repeatable."
         ),
     ],
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     paths: Annotated[int, typer.Option(help="Runs behind each vote, over paths and over perturbed copies alike.")] = 8,
     seed: Annotated[int, typer.Option(help="Derives attacks, paths, copies, and which prompts choose.")] = 0,
     perturbations: Annotated[
@@ -99,8 +99,8 @@ def robustness(
         bool, typer.Option("--resume", help="Go on with an interrupted --output.", rich_help_panel=_IN_OUT)
     ] = False,
     batch: Annotated[int, typer.Option(help="Rows computed at once, at most.", rich_help_panel=_IN_OUT)] = 16,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Accuracy under attack: one clean run, one path, a vote over paths, a vote over perturbed copies of the prompt.
 
@@ -110,13 +110,10 @@ def robustness(
         raise BadInput("robustness needs scipy for its intervals: pip install 'stochroute[eval]'")
     if batch < 1 or max_new_tokens < 1:
         raise BadInput(f"--batch {batch}, --max-new-tokens {max_new_tokens}: give at least 1")
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if resume and output is None:
         raise BadInput("--resume has no effect without --output: name the file of the interrupted run")
     if any(not text.strip() for text in refusal or []):
         raise BadInput("--refusal: is empty and would stand in every text; write what a refusal says")
-    check_model_name(model)
     noise = Noise(None, layers, hold, form, span, attention_strength, expert_strength)
     routings = _routings(noise, strengths, routing)
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import model_options, noise_options
 from stochroute.cli.engines import EngineName, EngineOptions, check_device, read_engine
 from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import STORY_TEMPLATE, LoadedModel, check_model_name, load_model
-from stochroute.cli.request import DTYPES, Noise, check_routing
+from stochroute.cli.models import STORY_TEMPLATE, LoadedModel, load_model
+from stochroute.cli.request import Noise, check_routing
 from stochroute.cli.serve_vllm import SERVING, Asked, serve_with_vllm
 
 _NETWORK, _LIMITS = "Network", "Limits"
@@ -25,7 +25,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     name: Annotated[
         str | None, typer.Option(help="Id that clients name. Default: the folder's name, or: embedded.")
     ] = None,
@@ -91,8 +91,8 @@ def serve(
         float, typer.Option(help="Seconds that a request may take.", rich_help_panel=_LIMITS)
     ] = _TIMEOUT,
     max_body: Annotated[int, typer.Option(help="Bytes of a request's body.", rich_help_panel=_LIMITS)] = _MAX_BODY,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON object on stdout.")] = False,
     engine: EngineName = "transformers",
@@ -109,7 +109,6 @@ def serve(
     _check(host, port, api_key, log_level, dtype, max_rows, max_waiting, max_choices, timeout, max_body)
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
     check_routing(routing, noise)
-    check_model_name(model)
     template = None if chat_template is None else _read_template(chat_template)
     asked = read_engine(engine, engine_option or [], SERVING)
     if asked.name == "vllm":
@@ -238,8 +237,6 @@ def _check(
         raise BadInput("--api-key is empty: give a key, or leave it out for a server without one")
     if log_level not in ("debug", "info", "warning", "error"):
         raise BadInput(f"--log-level {log_level}: choose debug, info, warning or error")
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     sizes = {"--max-rows": max_rows or 1, "--max-choices": max_choices, "--max-body": max_body, "--timeout": timeout}
     for option, value in sizes.items():
         if not value > 0:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted
-from stochroute.cli.models import LoadedModel, check_model_name, encode, load_model
+from stochroute.cli.models import LoadedModel, encode, load_model
 from stochroute.cli.prompts import read_prompts
-from stochroute.cli.request import DTYPES, Noise
+from stochroute.cli.request import Noise
 
 if TYPE_CHECKING:
     from stochroute.routed import RoutedModel
@@ -32,7 +32,7 @@ def transmission(
     ] = None,
     paths: Annotated[int, typer.Option(help="Paths to compare, at least two.")] = 16,
     seed: Annotated[int, typer.Option(help="Derives the path ids.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
     layers: noise_options.Layers = None,
@@ -47,8 +47,8 @@ def transmission(
         str | None, typer.Option(metavar="FILE", help="Draw into this .html, or .svg for one prompt.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a prompt.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Show, token by token, how much of the next token the path decides and how much is left to the sampler.
 
@@ -62,15 +62,12 @@ def transmission(
         raise BadInput(f"--max-new-tokens {max_new_tokens}: give a positive number")
     if not temperature > 0:
         raise BadInput(f"--temperature {temperature:g}: must be above 0")
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if output is not None and Path(output).suffix not in (".html", ".svg"):
         raise BadInput(f"--output {output}: name an .html or an .svg file")
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength)
     if routing is not None and noise.given():
         raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
     noise.config()
-    check_model_name(model)
     given = read_prompts(prompts or [], prompts_file)
     if not given:
         if model is not None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options
+from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, check_model_name, load_model
-from stochroute.cli.request import DTYPES, Noise
+from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.request import Noise
 
 if TYPE_CHECKING:
     from stochroute.uncertainty import Answered, AnswerFile, Arm, Asker, Equivalence, Question
@@ -25,7 +25,7 @@ _NOISE, _ANSWERS, _IN_OUT = noise_options.PANEL, "Questions and answers", "Input
 
 def uncertainty(
     questions: Annotated[str, typer.Argument(metavar="QUESTIONS", help=".jsonl, .json, .csv, .tsv or .parquet")],
-    model: Annotated[str, typer.Option(help="Folder or Hub name.")],
+    model: Annotated[str, typer.Option(callback=model_options.check_model, help="Folder or Hub name.")],
     task: Annotated[
         str, typer.Option(help="plain, gsm8k, triviaqa or csqa: how questions are read.", rich_help_panel=_ANSWERS)
     ] = "plain",
@@ -50,11 +50,21 @@ def uncertainty(
     ] = None,
     nli: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Answers that entail each other mean the same.", rich_help_panel=_ANSWERS),
+        typer.Option(
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Answers that entail each other mean the same.",
+            rich_help_panel=_ANSWERS,
+        ),
     ] = None,
     embeddings: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Answers with near embeddings mean the same.", rich_help_panel=_ANSWERS),
+        typer.Option(
+            callback=model_options.check_model,
+            metavar="MODEL",
+            help="Answers with near embeddings mean the same.",
+            rich_help_panel=_ANSWERS,
+        ),
     ] = None,
     paths: Annotated[int, typer.Option(help="Answers a question, the same for every arm.")] = 10,
     seed: Annotated[int, typer.Option(help="Makes the whole report reproducible.")] = 0,
@@ -96,8 +106,8 @@ def uncertainty(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_IN_OUT)] = False,
     batch: Annotated[int, typer.Option(help="Questions asked at once, at most.", rich_help_panel=_IN_OUT)] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Ask every question along several paths, and score how well disagreement detects wrong answers.
 
@@ -108,13 +118,10 @@ def uncertainty(
     _check_numbers({"--batch": batch, "--limit": limit, "--max-new-tokens": max_new_tokens})
     if paths < 2:
         raise BadInput(f"--paths {paths}: one answer has nothing to disagree with; ask for at least 2, better 10")
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if nli is not None and embeddings is not None:
         raise BadInput(f"--nli {nli} beside --embeddings {embeddings}: meanings are compared in one way; give one")
     if picture is not None and not picture.endswith(".svg"):
         raise BadInput(f"--picture {picture}: name an .svg file")
-    check_model_name(model)
     noise = Noise(strength, layers, hold, form, span or "all", attention_strength, None)
     prompt = None if template is None else _read_template(template)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli import noise_options, sampling_options
+from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
-from stochroute.cli.models import check_model_name, load_model
-from stochroute.cli.request import DTYPES, Decoding, Noise, check_routing
+from stochroute.cli.models import load_model
+from stochroute.cli.request import Decoding, Noise, check_routing
 from stochroute.paths import check_seed, draw_seed
 
 if TYPE_CHECKING:
@@ -53,13 +53,14 @@ def write(
     judge: Annotated[
         str | None,
         typer.Option(
+            callback=model_options.check_model,
             metavar="MODEL",
             help="Says how likely the texts are. Default: the model without noise.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Derives the path ids. Default: drawn, and reported.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub name. Default: the embedded story model.")] = None,
+    model: model_options.Model = None,
     routing: noise_options.RoutingFolder = None,
     strength: noise_options.Strength = None,
     budget: noise_options.Budget = None,
@@ -89,8 +90,8 @@ def write(
         bool, typer.Option("--overwrite", help="Replace an --output that exists.", rich_help_panel=_IN_OUT)
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.", rich_help_panel=_IN_OUT)] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …", rich_help_panel=_IN_OUT)] = "auto",
-    dtype: Annotated[str, typer.Option(help=", ".join(DTYPES), rich_help_panel=_IN_OUT)] = "auto",
+    device: model_options.Device = "auto",
+    dtype: model_options.Dtype = "auto",
 ) -> None:
     """Write many continuations, leave out what breaks the form, and keep the good ones that are unlike each other.
 
@@ -104,10 +105,6 @@ def write(
     noise = Noise(strength, layers, hold, noise_form, span, attention_strength, expert_strength, budget)
     decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p)
     check_routing(routing, noise)
-    check_model_name(model)
-    check_model_name(judge)
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if depth is not None and depth < 1:
         raise BadInput(f"--depth {depth}: grow at least one step")
     if walk and (as_json or depth is not None):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import stochroute.kernels.cpu.attention as cpu_attention
+import stochroute.kernels.cpu.feed_forward as cpu_feed_forward
 from stochroute.kernels.feed_forward import FeedForwardNoise
 from stochroute.kernels.scores import (
     AttentionGradients,
@@ -102,9 +104,7 @@ def _dense(gradients: AttentionGradients, like: Tensor) -> tuple[Tensor, ...]:
 
 @torch.library.impl("stochroute::attention", "CPU")
 def _attention_on_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
-    from stochroute.kernels.cpu.attention import forward
-
-    return forward(_inputs(*arguments))
+    return cpu_attention.forward(_inputs(*arguments))
 
 
 @torch.library.impl("stochroute::attention", "CUDA")
@@ -116,9 +116,7 @@ def _attention_on_cuda(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.impl("stochroute::attention_backward", "CPU")
 def _attention_backward_on_cpu(grad_out: Tensor, out: Tensor, lse: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    from stochroute.kernels.cpu.attention import backward
-
-    return _dense(backward(_inputs(*arguments), out, lse, grad_out), lse)
+    return _dense(cpu_attention.backward(_inputs(*arguments), out, lse, grad_out), lse)
 
 
 @torch.library.impl("stochroute::attention_backward", "CUDA")
@@ -159,9 +157,7 @@ torch.library.register_autograd("stochroute::attention", _differentiate_attentio
 
 @torch.library.impl("stochroute::add_noise", "CPU")
 def _add_noise_on_cpu(states: Tensor, mu: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
-    from stochroute.kernels.cpu.feed_forward import add_noise
-
-    return add_noise(states, _noise(mu, sigma, *rest))
+    return cpu_feed_forward.add_noise(states, _noise(mu, sigma, *rest))
 
 
 @torch.library.impl("stochroute::add_noise", "CUDA")
@@ -173,9 +169,7 @@ def _add_noise_on_cuda(states: Tensor, mu: Tensor, sigma: Tensor, *rest: Any) ->
 
 @torch.library.impl("stochroute::add_noise_backward", "CPU")
 def _add_noise_backward_on_cpu(grad_out: Tensor, states: Tensor, *noise: Any) -> tuple[Tensor, Tensor, Tensor]:
-    from stochroute.kernels.cpu.feed_forward import add_noise_backward
-
-    return add_noise_backward(grad_out, states, _noise(*noise))
+    return cpu_feed_forward.add_noise_backward(grad_out, states, _noise(*noise))
 
 
 @torch.library.impl("stochroute::add_noise_backward", "CUDA")

@@ -5,8 +5,6 @@ step. So the places are written into buffers before each forward pass. They are 
 request, in which row 0 is the clean one: it stands for every plain request.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -27,6 +25,11 @@ class StepPlaces:
         self._noise = noise
         self._device = device
         self._noised = 0  # tokens that may carry noise since the last fill
+        self._requests: tuple[list[Walk | None], list[int]] = (
+            [],
+            [],
+        )  # while they stay, so does the walk of their tokens
+        self._walk: walking.Walk
         rank = noise.config.rank
         self.places = Places(
             keys=torch.zeros(tokens, 2, dtype=torch.int64, device=device),
@@ -35,7 +38,7 @@ class StepPlaces:
             z=None if rank is None else torch.zeros(tokens, 1, rank, device=device),
         )
 
-    def fill(self, walks: Sequence[Walk | None], counts: Sequence[int], positions: Tensor) -> None:
+    def fill(self, walks: list[Walk | None], counts: list[int], positions: Tensor) -> None:
         """Writes the places of a step.
 
         Args:
@@ -43,28 +46,32 @@ class StepPlaces:
             counts: how many tokens of each request are computed.
             positions: int64 (tokens or more,), the position of each token in its sequence.
         """
-        walked = [walk for walk in walks if walk is not None]
-        if not walked:
+        if not any(walks):
             self._clear(0)
             return
-        row, rows = 0, []
-        for walk in walks:
-            row += walk is not None
-            rows.append(row if walk is not None else 0)
-        of_token = torch.tensor(rows).repeat_interleave(torch.tensor(counts)).to(self._device)
-        tokens = len(of_token)
-        paths: list[int | None] = [None, *(walk.path for walk in walked)]
-        table = walking.Walk.along(paths, [0, *(walk.start for walk in walked)], self._device)
-        each = walking.Walk(table.keys[of_token], table.starts[of_token], table.on[of_token])
-        passage = walking.Passage(each, positions[:tokens, None].long())
+        if (walks, counts) != self._requests:
+            self._requests, self._walk = (walks, counts), self._walk_of_tokens(walks, counts)
+            self.places.keys[: len(self._walk.keys)] = self._walk.keys
+        tokens = len(self._walk.keys)
+        passage = walking.Passage(self._walk, positions[:tokens, None].long())
         self._noise.begin_passage(passage)
         found = self._noise.places(passage)
-        self.places.keys[:tokens] = found.keys
         self.places.blocks[:tokens] = found.blocks
         self.places.factor[:tokens] = found.factor
         if self.places.z is not None and found.z is not None:
             self.places.z[:tokens] = found.z
         self._clear(tokens)
+
+    def _walk_of_tokens(self, walks: list[Walk | None], counts: list[int]) -> walking.Walk:
+        walked = [walk for walk in walks if walk is not None]
+        row, rows = 0, []
+        for walk in walks:
+            row += walk is not None
+            rows.append(row if walk is not None else 0)
+        of_token = torch.tensor(rows).repeat_interleave(torch.tensor(counts)).to(self._device)
+        paths: list[int | None] = [None, *(walk.path for walk in walked)]
+        table = walking.Walk.along(paths, [0, *(walk.start for walk in walked)], self._device)
+        return walking.Walk(table.keys[of_token], table.starts[of_token], table.on[of_token])
 
     def _clear(self, tokens: int) -> None:
         """Makes everything beyond the first `tokens` tokens clean."""

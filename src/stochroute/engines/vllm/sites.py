@@ -24,6 +24,11 @@ _NAME = "stochroute_site"
 class Site(nn.Module):
     """The noise of one layer, as a child of the feed-forward block, so that compiled graphs find its tensors there."""
 
+    keys: Tensor
+    blocks: Tensor
+    factor: Tensor
+    z: Tensor | None
+
     def __init__(self, noise: StructuralNoise, row: int, places: Places):
         super().__init__()
         self.noise = noise
@@ -34,13 +39,8 @@ class Site(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """The states (tokens, hidden) with their noise."""
         tokens = states.shape[0]
-        z = self.get_buffer("z")[:tokens] if self.noise.config.form == "latent" else None
-        places = Places(
-            self.get_buffer("keys")[:tokens],
-            self.get_buffer("blocks")[:tokens],
-            self.get_buffer("factor")[:tokens],
-            z,
-        )
+        z = None if self.z is None else self.z[:tokens]
+        places = Places(self.keys[:tokens], self.blocks[:tokens], self.factor[:tokens], z)
         return self.noise.noised(self.row, states[:, None], places)[:, 0]
 
 
