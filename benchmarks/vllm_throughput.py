@@ -2,13 +2,17 @@
 
 python benchmarks/vllm_throughput.py        (in an environment with vLLM, see docs/engines.md)
 
-A random Llama of 190 million parameters, 32 requests at once, each with its own path. Both engines live in this process
-and take turns, in changing order, so that what else runs on the machine strikes both. The processor time of a turn is
-given beside the clock's, because other work cannot add to it.
+A random Llama of 190 million parameters, 32 requests at once, each with its own path. Both engines live in one process
+and take turns, in changing order, so that what else runs on the machine strikes both. Where an engine's memory happens
+to lie makes it up to 1 % faster or slower than its twin for as long as it lives, so several processes are started, and
+the interval is over them. The processor time of a turn is given beside the clock's: other work cannot add to it.
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +29,7 @@ from scipy.stats import bootstrap
 import stochroute as sr
 
 REQUESTS = 32
+CLOCKS = ("clock", "processor_time")
 WORK = Path(__file__).parent / "work"
 ROUTINGS = {
     "sequence": sr.RoutingConfig(),
@@ -89,58 +94,76 @@ def clocked(work: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def ratio_of(plain: list[float], routed: list[float]) -> dict[str, Any]:
-    """Throughput with paths over throughput without: the median of the pairs, and its 95 % bootstrap interval."""
-    ratios = np.array(plain) / np.array(routed)
-    found = bootstrap((ratios,), np.median, rng=np.random.default_rng(0), n_resamples=9999)
-    low, high = found.confidence_interval
-    return {
-        "median": float(np.median(ratios)),
-        "low": float(low),
-        "high": float(high),
-        "pairs": [float(r) for r in ratios],
+def take_turns(asked: argparse.Namespace, first: int) -> dict[str, list[list[float]]]:
+    """For the clock and the processor's time: seconds without paths and with them, of each pair of turns.
+
+    Args:
+        first: the number of this process; odd ones start the routed engine first.
+    """
+    folder, _ = model_folder()
+    routings = {False: None, True: ROUTINGS[asked.routing]}
+    engines = {
+        routed: engine(folder, routings[routed], {"enforce_eager": asked.eager})
+        for routed in ((True, False) if first % 2 else (False, True))
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=24)
-    parser.add_argument("--prompt-tokens", type=int, default=16)
-    parser.add_argument("--new-tokens", type=int, default=24)
-    parser.add_argument("--routing", choices=ROUTINGS, default="sequence")
-    parser.add_argument("--eager", action="store_true", help="without compilation")
-    asked = parser.parse_args()
-    folder, parameters = model_folder()
-    options = {"enforce_eager": asked.eager}
-    engines = {False: engine(folder, None, options), True: engine(folder, ROUTINGS[asked.routing], options)}
     seconds: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for pair in range(-1, asked.pairs):  # the first pair warms up
         for routed in (False, True) if pair % 2 else (True, False):
             taken = clocked(turn(engines[routed], routed, pair % 1000, asked.prompt_tokens, asked.new_tokens))
             if pair >= 0:
                 seconds[routed].append(taken)
+    return {name: [[t[i] for t in seconds[routed]] for routed in (False, True)] for i, name in enumerate(CLOCKS)}
+
+
+def ratio_of(processes: list[list[list[float]]]) -> dict[str, Any]:
+    """Throughput with paths over throughput without: the mean of the processes' medians, and its 95 % bootstrap
+    interval over processes."""
+    ratios = [np.array(plain) / np.array(routed) for plain, routed in processes]
+    medians = np.array([np.median(r) for r in ratios])
+    found = bootstrap((medians,), np.mean, rng=np.random.default_rng(0), n_resamples=9999)
+    low, high = found.confidence_interval
+    return {
+        "throughput_ratio": {"mean": float(medians.mean()), "low": float(low), "high": float(high)},
+        "pairs_of_each_process": [[round(float(r), 4) for r in of_process] for of_process in ratios],
+        "median_seconds": {
+            name: float(np.median([second for process in processes for second in process[i]]))
+            for i, name in enumerate(("without", "with"))
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=16, help="in each process")
+    parser.add_argument("--prompt-tokens", type=int, default=16)
+    parser.add_argument("--new-tokens", type=int, default=24)
+    parser.add_argument("--routing", choices=ROUTINGS, default="sequence")
+    parser.add_argument("--eager", action="store_true", help="without compilation")
+    parser.add_argument("--process", type=int, help=argparse.SUPPRESS)  # one of them: writes its seconds and ends
+    asked = parser.parse_args()
+    if asked.process is not None:
+        print(json.dumps(take_turns(asked, asked.process)))
+        return
+    started = [
+        subprocess.run([sys.executable, *sys.argv, "--process", str(i)], check=True, stdout=subprocess.PIPE, text=True)
+        for i in range(asked.processes)
+    ]
+    found = [json.loads(process.stdout.splitlines()[-1]) for process in started]
     result = {
-        "parameters": parameters,
+        "parameters": model_folder()[1],
         "dtype": "bfloat16",
         "compiled": not asked.eager,
         "requests": REQUESTS,
         "prompt_tokens": asked.prompt_tokens,
         "new_tokens": asked.new_tokens,
         "routing": ROUTINGS[asked.routing].to_dict(),
-        **{
-            name: {
-                "throughput_ratio": ratio_of([t[i] for t in seconds[False]], [t[i] for t in seconds[True]]),
-                "median_seconds": {
-                    "without": float(np.median([t[i] for t in seconds[False]])),
-                    "with": float(np.median([t[i] for t in seconds[True]])),
-                },
-            }
-            for i, name in enumerate(("clock", "processor_time"))
-        },
+        **{name: ratio_of([process[name] for process in found]) for name in CLOCKS},
     }
     from harness import save
 
-    print(save("vllm_throughput" if asked.routing == "sequence" else f"vllm_throughput_{asked.routing}", result))
+    name = "vllm_throughput" + ("_eager" if asked.eager else "") + ("_token" if asked.routing == "token" else "")
+    print(save(name, result))
 
 
 if __name__ == "__main__":
