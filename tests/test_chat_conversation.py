@@ -23,10 +23,11 @@ from stochroute.applications.chat.routing import attach, other_model, resume
 from stochroute.applications.chat.window import fit
 from stochroute.cli.models import LoadedModel
 from stochroute.evaluation.arms import Decoding
-from stochroute.paths import derive_paths, parse_path
+from stochroute.paths import derive_paths, parse_path, read_sibling
 from stochroute.world import check, draw_text
 
 TEXT = draw_text(3, 0)
+SPREAD = Decoding(temperature=1.0, spread=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,11 @@ def test_what_is_shown_meanwhile_grows_into_the_replies(loaded: LoadedModel):
         assert all(b.startswith(a) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("decoding", [Decoding(), Decoding(temperature=0.8)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    "decoding",
+    [Decoding(), Decoding(temperature=0.8), Decoding(temperature=0.8, spread=True)],
+    ids=["greedy", "sampled", "spread"],
+)
 def test_a_whole_conversation_replays_from_its_json_on_a_fresh_model(decoding: Decoding):
     talk = conversation(embedded(), decoding=decoding)
     talk.say(MESSAGES[0])
@@ -152,6 +157,45 @@ def test_a_whole_conversation_replays_from_its_json_on_a_fresh_model(decoding: D
     found = replay(transcript, Speaker(other, attach(other, transcript), transcript.decoding, transcript.new_tokens))
     assert found.identical
     assert (found.turns, found.replies) == (3, 13)
+
+
+def test_spread_replies_are_siblings_and_each_replays_alone_to_the_same_text(exact: LoadedModel):
+    talk = conversation(exact, strength=0.3, paths=4, decoding=SPREAD)
+    talk.say(MESSAGES[0])
+    first = talk.more()
+    second = talk.say(MESSAGES[1])
+    for number, turn in enumerate((first, second)):
+        paths = [parse_path(reply.receipt.path) for reply in turn.replies]
+        assert paths == derive_paths(7, len(turn.replies), prompt=number, spread=True)
+        assert len({read_sibling(path)[0] for path in paths}) == 1
+        ids = fit(talk.frame, exact.tokenizer, talk.exchanges[:number], turn.message, exact.context, 48).ids
+        for reply, path in zip(turn.replies, paths, strict=True):
+            assert talk.speaker.replies(ids, [path], talk.frame.stop) == (reply,)
+            assert reply.receipt.decoding["spread"] is True
+    assert replay(talk.transcript(), talk.speaker).identical
+    without = replay(talk.transcript(), Speaker(exact, talk.speaker.routed, Decoding(temperature=1.0), 48))
+    close(talk)
+    assert any("spread" in circumstance for circumstance in without.circumstances)
+    assert without.differences
+
+
+def test_spread_replies_say_more_different_things_than_independent_ones(exact: LoadedModel):
+    different = dict.fromkeys((False, True), 0)
+    for spread in different:
+        routed = sr.route(exact.model, sr.RoutingConfig(structural=None))
+        speaker = Speaker(exact, routed, Decoding(temperature=1.0, spread=spread), 3)
+        for seed in range(12):
+            talk = Conversation(speaker, draw_scene(7), seed, paths=8)
+            different[spread] += len({reply.text for reply in talk.say(MESSAGES[0]).replies})
+        routed.detach()
+    assert different[True] > different[False]
+
+
+def test_spread_without_sampling_is_refused(loaded: LoadedModel):
+    routed = sr.route(loaded.model, sr.RoutingConfig())
+    with pytest.raises(ValueError, match="spread=True has no effect without sampling: add temperature"):
+        Speaker(loaded, routed, Decoding(spread=True))
+    routed.detach()
 
 
 def test_a_replay_says_which_routing_weights_or_settings_differ(loaded: LoadedModel):

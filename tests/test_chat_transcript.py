@@ -31,7 +31,9 @@ def transcripts(draw: st.DrawFn) -> Transcript:
         seed=draw(st.integers(0, 2**64 - 1)),
         new_tokens=draw(st.integers(1, 100)),
         frame=draw(st.sampled_from([Script("A", "B", "scene"), Template("system"), Template()])),
-        decoding=draw(st.sampled_from([Decoding(), Decoding(temperature=0.7, top_p=0.9)])),
+        decoding=draw(
+            st.sampled_from([Decoding(), Decoding(temperature=0.7, top_p=0.9), Decoding(temperature=1.0, spread=True)])
+        ),
         routings={"ab": sr.RoutingConfig()},
         turns=tuple(draw(st.lists(turns(), max_size=3))),
     )

@@ -12,6 +12,7 @@ from chat_models import MESSAGES
 from cli_model import CONTEXT, save_tiny_model
 from stochroute.applications.chat import read_transcript
 from stochroute.cli import run
+from stochroute.paths import derive_paths, format_path
 
 LINES = f"{MESSAGES[0]}\n\n{MESSAGES[1]}\n/choose 2\n"
 
@@ -116,6 +117,32 @@ def test_an_output_that_exists_is_kept_unless_it_may_be_overwritten(chat, tiny: 
     assert len(read_transcript(file).turns) == 1
 
 
+def test_a_spread_conversation_is_saved_resumed_loaded_and_replayed(chat, tmp_path: Path):
+    file = tmp_path / "talk.json"
+    asked = ["--seed", "7", "--strength", "0.3", "--temperature", "1", "--spread"]
+    code, rows, _ = chat(*asked, "--output", str(file), lines=f"{MESSAGES[0]}\n/more\n/replay\n")
+    assert code == 0
+    paths = [reply["path"] for reply in rows[1]["replies"]]
+    assert paths == [format_path(path) for path in derive_paths(7, 8, spread=True)]
+    assert "8 replies in 1 turns were walked again from their ids: identical" in rows[2]["text"]
+    assert read_transcript(file).decoding.spread is True
+    code, rows, _ = chat("--output", str(file), "--resume", lines=f"{MESSAGES[1]}\n/replay\n")
+    assert code == 0
+    paths = [reply["path"] for reply in rows[0]["replies"]]
+    assert paths == [format_path(path) for path in derive_paths(7, 4, prompt=1, spread=True)]
+    assert "identical" in rows[1]["text"]
+    # into a conversation that is not spread
+    code, rows, _ = chat("--strength", "0.5", lines=f"/load '{file}'\n{MESSAGES[2]}\n/replay\n")
+    assert code == 0
+    assert {reply["path"] for reply in rows[1]["replies"]} <= {
+        format_path(path) for path in derive_paths(7, 4, prompt=2, spread=True)
+    }
+    assert "identical" in rows[2]["text"]
+    code, (found,), _ = chat("--replay", str(file))
+    assert code == 0
+    assert found["replies"] == 12
+
+
 def test_a_chat_template_is_used_where_there_is_one(chat, tiny: str, tmp_path: Path):
     file = tmp_path / "talk.json"
     arguments = ["--model", tiny, "--strength", "0.5", "--max-new-tokens", "6", "--seed", "1", "--system", "S"]
@@ -196,6 +223,8 @@ def test_a_budget_that_cannot_be_met_leaves_the_strength(chat, tiny: str):
     (["--replay", "none.json"], "--replay none.json"),
     (["--replay", "none.json", "--seed", "7"], "--seed has no effect beside --replay"),
     (["--replay", "none.json", "--temperature", "1"], "--temperature has no effect beside --replay"),
+    (["--spread"], "--spread has no effect on greedy decoding: add --temperature 1"),
+    (["--replay", "none.json", "--spread"], "--spread has no effect beside --replay"),
     (["--model", "./nowhere"], "no such folder"),
     (["--strength", "much"], "--strength much"),
     (["--max-new-tokens", "600"], "--max-new-tokens 600"),

@@ -11,6 +11,7 @@ from cli_model import save_tiny_model
 from poet import save_poet
 from stochroute.applications.write import FORMS
 from stochroute.cli import run
+from stochroute.paths import derive_paths, format_path
 from stochroute.world import check
 from test_chat_terminal import ENVIRONMENT, end
 
@@ -52,6 +53,19 @@ def test_a_run_says_what_it_kept_and_writes_pages(tmp_path: Path, capsys: pytest
     assert page.read_bytes() == before
     assert run([*arguments, "--overwrite"]) == 0
     assert page.read_bytes() == before  # the same seed, the same page
+
+
+def test_spread_candidates_are_siblings_and_say_so(capsys: pytest.CaptureFixture[str]):
+    asked = ["--temperature", "1", "--spread", "--depth", "2", "--json"]
+    assert run([*STORIES, *asked]) == 0
+    out = capsys.readouterr().out
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert {row["steps"][0]["receipt"]["path"] for row in rows} <= {
+        format_path(path) for path in derive_paths(7, 6, spread=True)
+    }
+    assert all(step["receipt"]["decoding"]["spread"] is True for row in rows for step in row["steps"])
+    assert run([*STORIES, *asked]) == 0
+    assert capsys.readouterr().out == out
 
 
 @pytest.mark.parametrize("form", ["poem", "五绝", "qijue"])
@@ -104,6 +118,7 @@ def test_a_tokenizer_without_chinese_is_an_error_at_once(tmp_path: Path, capsys:
     (["--overwrite"], "no effect without --output"),
     (["--output", "a.pdf"], "ends in .md, .html or .json"),
     (["--output", "no/such/a.md"], "a folder that exists"),
+    (["--spread"], "--spread has no effect on greedy decoding: add --temperature 1"),
     (["--walk"], "this is no terminal"),
     (["--walk", "--depth", "2"], "--depth has no effect beside --walk"),
     (["--judge", "./nowhere"], "no such folder"),

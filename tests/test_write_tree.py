@@ -29,6 +29,7 @@ from stochroute.applications.write import (
 from stochroute.applications.write.export import to_json
 from stochroute.applications.write.tree import Node
 from stochroute.cli.models import LoadedModel, continuation, load_model
+from stochroute.evaluation.arms import Decoding
 from stochroute.evaluation.judging import Judge
 from stochroute.evaluation.words import words
 from stochroute.paths import derive_paths, format_path, parse_path
@@ -96,6 +97,42 @@ def test_every_text_is_what_its_path_writes_alone(loaded: LoadedModel):
             assert alone.startswith(node.text)
             before += node.text
     author.routed.detach()
+
+
+def test_every_spread_continuation_comes_back_from_its_id_alone(loaded: LoadedModel):
+    decoding = Decoding(temperature=1.0, spread=True)
+    author = author_of(loaded, "story", decoding=decoding, batch=4)
+    tree = grow(author, Clean(loaded, author.routed), "Once upon a time", 7, Choice(6, 2), depth=2)
+    for way in tree.texts():
+        before, source = "Once upon a time", 7
+        for node in way[1:]:
+            assert node.receipt is not None
+            path = parse_path(node.receipt.path)
+            assert path in derive_paths(source, 6, spread=True)
+            (alone,) = author.candidates(before, [path], steps=1)
+            assert (alone.text, alone.receipt) == (node.text, node.receipt)
+            before, source = before + node.text, path
+    author.routed.detach()
+
+
+def test_spread_candidates_are_more_different_than_independent_ones(loaded: LoadedModel):
+    different = dict.fromkeys((False, True), 0)
+    for spread in different:
+        routed = sr.route(loaded.model, sr.RoutingConfig(structural=None))
+        author = Author(loaded, routed, form_named("story"), Decoding(temperature=1.0, spread=spread))
+        for seed in range(4):
+            ids = derive_paths(seed, 16, spread=spread)
+            written = author.candidates("Once upon a time, there was a fox named Mira who lived", ids, steps=1)
+            different[spread] += len({candidate.text for candidate in written})
+        routed.detach()
+    assert different[True] > different[False]
+
+
+def test_spread_without_sampling_is_refused(loaded: LoadedModel):
+    routed = sr.route(loaded.model, sr.RoutingConfig())
+    with pytest.raises(ValueError, match="spread=True has no effect without sampling: add temperature"):
+        Author(loaded, routed, form_named("story"), Decoding(spread=True))
+    routed.detach()
 
 
 def test_a_part_of_the_tree_grown_alone_is_the_same(loaded: LoadedModel):

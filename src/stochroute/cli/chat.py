@@ -63,6 +63,7 @@ def chat(
     top_k: sampling_options.TopK = None,
     top_p: sampling_options.TopP = None,
     min_p: sampling_options.MinP = None,
+    spread: sampling_options.Spread = False,
     output: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="The transcript, written after every turn.", rich_help_panel=_IN_OUT),
@@ -100,14 +101,15 @@ def chat(
     In a pipe: echo "I want to see the old lighthouse." | stochroute chat --seed 7
     """
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
-    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p)
     check_routing(routing, noise)
     talk = {
         "--seed": seed, "--system": system, "--script": script or None, "--scene": scene, "--you": you,
         "--other": other, "--language": language,
     }  # fmt: skip
-    # not spread, which is no option here
-    sampling = {f"--{name.replace('_', '-')}": value for name, value in vars(decoding).items() if name != "spread"}
+    sampling = {
+        "--max-new-tokens": max_new_tokens, "--temperature": temperature, "--top-k": top_k, "--top-p": top_p,
+        "--min-p": min_p, "--spread": spread or None,
+    }  # fmt: skip
     if replay is not None:
         _refuse("--replay", {**talk, **sampling, "--output": output, "--resume": resume or None,
                              "--overwrite": overwrite or None})  # fmt: skip
@@ -128,6 +130,7 @@ def chat(
         loaded = load_model(model or transcript.model, device, dtype)
         conversation = _resumed(transcript, loaded, paths)
     else:
+        decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread)
         _check_frame(system, script, scene, you, other, language, model)
         loaded = load_model(model, device, dtype)
         seed = draw_seed() >> 11 if seed is None else seed  # 53 bits, which every reader of JSON numbers keeps exact
@@ -241,7 +244,9 @@ def _speaker(loaded: "LoadedModel", routing: str | None, noise: Noise, decoding:
     routed, report = calibrated_model(loaded, routing, noise)
     if report is not None:
         typer.echo(f"calibrated to {report.nats:.3g} nats a noised position on neutral passages", err=True)
-    sampling = arms.Decoding(decoding.temperature, decoding.top_p, decoding.top_k, decoding.min_p)
+    sampling = arms.Decoding(
+        decoding.temperature, decoding.top_p, decoding.top_k, decoding.min_p, spread=decoding.spread
+    )
     return Speaker(loaded, routed, sampling, asked)
 
 

@@ -50,14 +50,7 @@ def generate(
     top_k: sampling_options.TopK = None,
     top_p: sampling_options.TopP = None,
     min_p: sampling_options.MinP = None,
-    spread: Annotated[
-        bool,
-        typer.Option(
-            "--spread",
-            help="Share what is likely out among a prompt's paths: more different texts, each as likely as before.",
-            rich_help_panel=_TOKENS,
-        ),
-    ] = False,
+    spread: sampling_options.Spread = False,
     chat: Annotated[
         bool, typer.Option("--chat", help="Put each prompt into the chat template.", rich_help_panel=_TOKENS)
     ] = False,

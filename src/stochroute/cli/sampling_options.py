@@ -15,3 +15,11 @@ TopP = Annotated[float | None, typer.Option(help="Keep this share of probability
 MinP = Annotated[
     float | None, typer.Option(help="Drop tokens below this share of the likeliest.", rich_help_panel=PANEL)
 ]
+Spread = Annotated[
+    bool,
+    typer.Option(
+        "--spread",
+        help="Share what is likely out among a prompt's paths: more different texts, each as likely as before.",
+        rich_help_panel=PANEL,
+    ),
+]

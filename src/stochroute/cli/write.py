@@ -14,6 +14,7 @@ import typer
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
 from stochroute.cli.models import load_model
+from stochroute.cli.progress import progress_bar
 from stochroute.cli.request import Decoding, Noise, check_routing
 from stochroute.paths import check_seed, draw_seed
 
@@ -80,6 +81,7 @@ def write(
     top_k: sampling_options.TopK = None,
     top_p: sampling_options.TopP = None,
     min_p: sampling_options.MinP = None,
+    spread: sampling_options.Spread = False,
     output: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,7 +105,7 @@ def write(
     A tree to walk: stochroute write "Once upon a time" --walk --keep 3
     """  # fmt: skip
     noise = Noise(strength, layers, hold, noise_form, span, attention_strength, expert_strength, budget)
-    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p)
+    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread)
     check_routing(routing, noise)
     if depth is not None and depth < 1:
         raise BadInput(f"--depth {depth}: grow at least one step")
@@ -149,22 +151,18 @@ def write(
 def _grown(
     author: "Author", quality: "Quality", opening: str, seed: int, choice: "Choice", depth: int | None, walk: bool
 ) -> "Tree":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from stochroute.applications.write import grow
 
     if walk:
+        from rich.console import Console
+
         from stochroute.applications.write.walking import Walker
 
         return Walker(Console(), author, quality, seed, choice).walk(opening)
-    console = Console(stderr=True)
     # the most there can be; texts that end early leave some out
     nodes = sum(choice.keep**level for level in range(depth or 1))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("writing", total=nodes)
-        return grow(author, quality, opening, seed, choice, depth, lambda done: progress.update(task, completed=done))
+    with progress_bar("writing") as show:
+        return grow(author, quality, opening, seed, choice, depth, lambda done: show(done, nodes))
 
 
 def _author(
@@ -192,7 +190,9 @@ def _author(
     routed, report = calibrated_model(loaded, routing, noise)
     if report is not None:
         typer.echo(f"calibrated to {report.nats:.3g} nats a noised position on neutral passages", err=True)
-    sampling = arms.Decoding(decoding.temperature, decoding.top_p, decoding.top_k, decoding.min_p)
+    sampling = arms.Decoding(
+        decoding.temperature, decoding.top_p, decoding.top_k, decoding.min_p, spread=decoding.spread
+    )
     author = Author(loaded, routed, form, sampling, decoding.max_new_tokens)
     return author, Clean(loaded, routed) if judging is None else Judged(judging)
 

@@ -20,7 +20,8 @@ _SUGGESTIONS = 1 << 31
 class Conversation:
     """Turns so far, and the path that the conversation stays on, if any.
 
-    The replies of turn t walk `derive_paths(seed, n, prompt=t)`, so that the same words bring the same replies.
+    The replies of turn t walk `derive_paths(seed, n, prompt=t)`, its spread form where tokens are spread, so that the
+    same words bring the same replies.
 
     Attributes:
         speaker: the model that replies.
@@ -74,7 +75,7 @@ class Conversation:
             raise ValueError("the message is empty: say something")
         self.frame.check(message)
         number = len(self.turns)
-        paths = derive_paths(self.seed, self.paths, prompt=number) if self.stays_on is None else [self.stays_on]
+        paths = self._paths(self.paths, number) if self.stays_on is None else [self.stays_on]
         turn = self._replied(message, self.exchanges, paths, on_texts)
         self.turns.append(turn)
         return turn
@@ -90,7 +91,7 @@ class Conversation:
         room = MOST_REPLIES - len(known)
         if not room:
             raise ValueError(f"there are {MOST_REPLIES} replies already: choose one of them")
-        ids = derive_paths(self.seed, MOST_REPLIES, prompt=len(self.turns) - 1)
+        ids = self._paths(MOST_REPLIES, len(self.turns) - 1)
         paths = [path for path in ids if f"{path:016x}" not in known][: min(self.paths, room)]
         new = self._replied(last.message, self.exchanges[:-1], paths, on_texts)
         self.turns[-1] = replace(last, replies=last.replies + new.replies, together=last.together + new.together)
@@ -141,7 +142,7 @@ class Conversation:
         context = self.speaker.loaded.context
         if context is not None and len(ids) + self.speaker.room > context:
             raise ValueError(f"the conversation has {len(ids)} tokens, too many to suggest a line to it")
-        paths = derive_paths(self.seed, self.paths, prompt=_SUGGESTIONS + len(self.turns))
+        paths = self._paths(self.paths, _SUGGESTIONS + len(self.turns))
         replies = self.speaker.replies(ids, paths, frame.stop, on_texts)
         return list(dict.fromkeys(reply.text for reply in replies if reply.text))
 
@@ -157,6 +158,9 @@ class Conversation:
             routings=self._routings or {routing_hash(self.speaker.routed): self.speaker.routed.config},
             turns=tuple(self.turns),
         )
+
+    def _paths(self, count: int, prompt: int) -> list[int]:
+        return derive_paths(self.seed, count, prompt=prompt, spread=self.speaker.decoding.spread)
 
     def _last(self) -> Turn:
         if not self.turns:

@@ -26,7 +26,8 @@ class Speaker:
     Attributes:
         loaded: the model with its tokenizer.
         routed: the same model with its routing.
-        decoding: how tokens are chosen; the default is greedy, so that only the path tells replies apart.
+        decoding: how tokens are chosen; the default is greedy, so that only the path tells replies apart. With
+            spread the replies of a turn share the model's distribution out; ValueError where it has no effect.
         new_tokens: the most that a reply may have; None for 128, or half the context where that is less.
     """
 
@@ -34,6 +35,12 @@ class Speaker:
     routed: RoutedModel
     decoding: Decoding = GREEDY
     new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.decoding.spread and not self.decoding.samples:
+            raise ValueError(
+                "decoding: spread=True has no effect without sampling: add temperature=1.0, or leave it out"
+            )
 
     @property
     def room(self) -> int:

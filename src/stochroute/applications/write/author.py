@@ -41,7 +41,8 @@ class Author:
         loaded: the model with its tokenizer.
         routed: the same model with its routing.
         form: of the texts.
-        decoding: how tokens are chosen; the default is greedy, so that only the path tells texts apart.
+        decoding: how tokens are chosen; the default is greedy, so that only the path tells texts apart. With spread
+            the continuations of a text share the model's distribution out; ValueError where it has no effect.
         new_tokens: the most that one continuation may have; None for a default that fits the model.
         batch: continuations computed at once.
     """
@@ -52,6 +53,12 @@ class Author:
     decoding: Decoding = GREEDY
     new_tokens: int | None = None
     batch: int = 32
+
+    def __post_init__(self) -> None:
+        if self.decoding.spread and not self.decoding.samples:
+            raise ValueError(
+                "decoding: spread=True has no effect without sampling: add temperature=1.0, or leave it out"
+            )
 
     def candidates(self, before: str, paths: list[int], steps: int | None = None) -> list[Candidate]:
         """What each path writes after `before`.

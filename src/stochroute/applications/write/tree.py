@@ -1,7 +1,8 @@
 """A tree of continuations: at every node several go on, chosen for quality and for being unlike each other.
 
 The path ids of a node's continuations are derived from the node's own path id, those of the root from the seed, so
-that any part of the tree can be grown alone and comes out the same.
+that any part of the tree can be grown alone and comes out the same. Where tokens are spread, the continuations of a
+node are a family of their own.
 """
 
 from collections import Counter
@@ -161,7 +162,8 @@ def expand(
         NoneFits: none of the candidates keeps the form's rules.
     """
     source = seed if node.receipt is None else parse_path(node.receipt.path)
-    written = author.candidates(before, derive_paths(source, choice.candidates), steps)
+    paths = derive_paths(source, choice.candidates, spread=author.decoding.spread)
+    written = author.candidates(before, paths, steps)
     fitting: dict[str, Candidate] = {}
     broken: Counter[str] = Counter()
     for candidate in written:
