@@ -197,6 +197,24 @@ def test_plain_sampling_stands_beside_and_has_no_noise(page, server: Live):
     same_texts(texts(page, "along"), expected(server, strength=0.8))
 
 
+def test_spread_texts_share_the_distribution_out_and_each_replays_and_goes_on(page, server: Live):
+    page.check("#spread")
+    walk(page)
+    before = texts(page)
+    assert set(before) == {sr.format_path(path) for path in sr.derive_paths(7, 4, spread=True)}
+    same_texts(before, expected(server, strength=0.1, spread=True))
+    path = list(before)[2]
+    leaf = page.locator(".leaf", has_text=path)
+    leaf.get_by_role("button", name="Replay").click()
+    page.wait_for_selector(".badge")
+    assert page.locator(".badge").text_content() == "identical"
+    leaf.get_by_role("button", name="Continue").click()
+    settle(page)
+    (longer,) = expected(server, n=1, seed=None, paths=[path], max_tokens=48, strength=0.1, spread=True)
+    assert without_space(texts(page)[path]) == without_space(longer["text"])
+    assert without_space(longer["text"]).startswith(without_space(before[path])[:-8])
+
+
 def test_a_pin_outlives_the_page_and_replays(page, server: Live):
     walk(page)
     page.locator(".leaf button", has_text="Pin").first.click()
@@ -222,10 +240,12 @@ def test_settings_without_effect_are_off_and_say_why(page):
         assert off == label.locator("input, select").is_disabled()
         return off
 
-    assert not any(map(is_off, ("strength", "hold", "span", "top_p", "compare", "n")))
+    assert not any(map(is_off, ("strength", "hold", "span", "top_p", "spread", "compare", "n")))
     assert is_off("budget")
+    page.check("#spread")
     page.locator("#temperature").fill("0")
     assert is_off("top_p")
+    assert is_off("spread")
     page.locator("#strength").fill("0")
     assert all(map(is_off, ("hold", "span", "compare")))
     walk(page)
@@ -236,8 +256,10 @@ def test_settings_without_effect_are_off_and_say_why(page):
     assert not page.problems
 
 
-def test_the_copied_request_gives_the_texts_on_the_page(page, server: Live):
+@pytest.mark.parametrize("spread", [False, True], ids=["independent", "spread"])
+def test_the_copied_request_gives_the_texts_on_the_page(page, server: Live, spread: bool):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.set_checked("#spread", spread)
     walk(page, seed="")
     shown = texts(page)
     page.click("#copy-curl")
@@ -245,11 +267,13 @@ def test_the_copied_request_gives_the_texts_on_the_page(page, server: Live):
     curl = page.evaluate("navigator.clipboard.readText()")
     assert curl.startswith(f"curl {server.url}/v1/completions")
     body = curl[curl.index("-d '") + 4 : curl.rindex("'")].replace("'\\''", "'")
+    assert json.loads(body).get("spread") == (True if spread else None)
     same_texts(shown, server.http.post("/v1/completions", json=json.loads(body)).json()["choices"])
 
     page.click("#copy-python")
     page.wait_for_timeout(200)
     script = page.evaluate("navigator.clipboard.readText()")
+    assert ('"spread": True' in script) == spread
     lines: list[str] = []
     exec(script, {"print": lambda *parts: lines.append(" ".join(map(str, parts)))})
     same_texts(shown, [dict(zip(("path", "text"), line.split(" ", 1), strict=True)) for line in lines])

@@ -45,7 +45,8 @@ export async function complete(request, signal, onEvent) {
   }
 }
 
-const FIELDS = ["paths", "strength", "budget", "hold", "span"]; // the official client takes these in extra_body
+const FIELDS = ["paths", "strength", "budget", "hold", "span", "spread"]; // the official client takes these in extra_body
+const PYTHON = new Map([[null, "None"], [true, "True"], [false, "False"]]); // where it is not as in JSON
 
 export function asCurl(request) {
   const body = JSON.stringify(request, null, 2).replaceAll("'", "'\\''");
@@ -54,7 +55,7 @@ export function asCurl(request) {
 }
 
 export function asPython(request) {
-  const python = (value) => JSON.stringify(value).replace(/^null$/, "None");
+  const python = (value) => PYTHON.get(value) ?? JSON.stringify(value);
   const own = FIELDS.filter((name) => name in request);
   const plain = Object.keys(request).filter((name) => !own.includes(name));
   const extra = own.map((name) => `${JSON.stringify(name)}: ${python(request[name])}`).join(", ");

@@ -26,7 +26,7 @@ function why(name) {
   const silent = !byBudget() && number("strength") === 0;
   if (name === "strength" && byBudget()) return word("byBudget");
   if ((name === "hold" || name === "span") && silent) return word("noNoise");
-  if (name === "top_p" && number("temperature") === 0) return word("zero");
+  if ((name === "top_p" || name === "spread") && number("temperature") === 0) return word("zero");
   if (name === "compare" && (silent || !card?.fields.strength.on)) return card?.fields.strength.why ?? word("nothing");
   return null;
 }
@@ -52,6 +52,7 @@ function showSettings() {
 function request(prompt) {
   const asked = { model: card.id, prompt, n: number("n"), max_tokens: number("max_tokens"), temperature: number("temperature") };
   if (!why("top_p") && number("top_p") < 1) asked.top_p = number("top_p");
+  if (!why("spread") && $("spread").checked) asked.spread = true;
   if (byBudget()) asked.budget = number("budget");
   else if (!why("strength")) asked.strength = number("strength");
   if (!why("hold")) asked.hold = $("hold").value === "sequence" ? "sequence" : number("hold");

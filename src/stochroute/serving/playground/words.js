@@ -3,6 +3,7 @@
 const WORDS = {
   en: {
     prompt: "Prompt", paths: "Paths", strength: "Strength", budget: "Budget", temperature: "Temperature",
+    spread: "Spread over the paths",
     length: "Tokens", hold: "Hold", span: "Noise on", seed: "Seed", key: "API key", fresh: "fresh",
     holdSequence: "one draw a text", hold16: "a draw every 16 tokens", hold1: "a draw a token",
     spanGenerated: "the new text", spanAll: "prompt and text",
@@ -31,6 +32,7 @@ const WORDS = {
   },
   zh: {
     prompt: "开头", paths: "路径数", strength: "强度", budget: "预算", temperature: "温度",
+    spread: "均摊给各条路径",
     length: "词元数", hold: "保持", span: "噪声位置", seed: "种子", key: "API 密钥", fresh: "随机",
     holdSequence: "整篇一次抽样", hold16: "每 16 个词元一次", hold1: "每个词元一次",
     spanGenerated: "新生成的文本", spanAll: "开头和文本",
