@@ -1,8 +1,9 @@
 """Does augmentation along paths help where data is little, and more than by temperature? In the story world.
 
-    python benchmarks/augmentation.py               # about ten minutes on one core
+    python benchmarks/augmentation.py               # about a quarter of an hour on one core
 
-Two learners, each on a few stories alone, with rows made by temperature beside them, and with rows made along paths:
+Two learners, each on a few stories alone, with rows made by temperature beside them, with the same rows spread over the
+model's distribution, and with rows made along paths:
 
 - a classifier (TF-IDF of words, logistic regression) that reads which of four kinds of wish a story is about. New
   stories begin as a labelled one does, up to the sentence of its wish, so that their label is known, and the embedded
@@ -10,7 +11,7 @@ Two learners, each on a few stories alone, with rows made by temperature beside 
 - a language model of 0.2 million parameters, trained on dialogues and then fine-tuned on stories. New stories begin
   with four words of a given one. Scored by nats per token on unseen stories.
 
-Both ways of making rows have the same number of settings, each chosen on seeds (sets of given stories) that are not
+All ways of making rows have the same number of settings, each chosen on seeds (sets of given stories) that are not
 reported, together with the learner's own: the classifier's C, the language model's number of steps. Beside them stands
 what as many true stories would give. Differences are paired by seed, their intervals Student's.
 """
@@ -57,14 +58,18 @@ class Setting:
     label: str
     routing: sr.RoutingConfig
     temperature: float | None = None
+    spread: bool = False
 
 
 def _structural(strength: float, hold: Any) -> sr.RoutingConfig:
     return sr.RoutingConfig(structural=sr.Structural(strength=strength, hold=hold))
 
 
+NO_NOISE = sr.RoutingConfig(structural=None)
+TEMPERATURES = (0.5, 0.8, 1.0, 1.3)
 SETTINGS = (
-    *(Setting("temperature", f"T {t}", sr.RoutingConfig(structural=None), t) for t in (0.5, 0.8, 1.0, 1.3)),
+    *(Setting("temperature", f"T {t}", NO_NOISE, t) for t in TEMPERATURES),
+    *(Setting("spread", f"T {t}, spread", NO_NOISE, t, spread=True) for t in TEMPERATURES),
     Setting("paths", "strength 0.1, a draw a text, greedy", _structural(0.1, "sequence")),
     Setting("paths", "strength 0.2, a draw a text, greedy", _structural(0.2, "sequence")),
     Setting("paths", "strength 0.3, a draw a token, greedy", _structural(0.3, 1)),
@@ -110,7 +115,7 @@ class Maker:
                 template=Template(template),
                 paths=PATHS,
                 seed=seed,
-                decoding=Decoding(None, setting.temperature, None, None, None),
+                decoding=Decoding(None, setting.temperature, None, None, None, setting.spread),
                 new_tokens=200,
                 keep_prompt=True,
                 filters=Filters(ended=True),
@@ -293,6 +298,8 @@ def _differences(arms: dict[str, Any]) -> list[dict[str, Any]]:
     for first, second in (
         ("paths", "given alone"),
         ("temperature", "given alone"),
+        ("spread", "given alone"),
+        ("spread", "temperature"),
         ("paths", "temperature"),
         ("true stories", "paths"),
     ):
