@@ -11,6 +11,11 @@ from results import fill, markdown, read
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCRIPT = "benchmarks/applications_page.py"
+LEARNED_FROM = {
+    "temperature": "given and by temperature",
+    "spread": "given and by temperature, spread",
+    "paths": "given and by paths",
+}
 
 
 def arms(found: dict[str, Any], score: str, digits: int) -> str:
@@ -23,7 +28,7 @@ def arms(found: dict[str, Any], score: str, digits: int) -> str:
         low, high = min(arm["scores"]), max(arm["scores"])
         rows.append(
             [
-                name if name in ("given alone", "true stories") else f"given and by {name}",
+                LEARNED_FROM.get(name, name),
                 f"{arm['mean']:.{digits}f}",
                 f"{low:.{digits}f} – {high:.{digits}f}",
                 chosen if setting is None else f"{setting}; {chosen}",
