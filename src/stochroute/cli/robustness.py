@@ -151,27 +151,27 @@ def robustness(
 def _run(
     plan: "Plan", items: "Sequence[Item]", answers: "Answers", tables: "Tables", output: str | None, resume: bool
 ) -> dict[str, Any]:
+    from stochroute.resumable import ResumableFile
     from stochroute.robustness import Sample, report, run
     from stochroute.robustness.runs import check_plan, identity, number_of_samples
-    from stochroute.robustness.store import Store
 
     check_plan(plan, items, answers, tables)
     total = number_of_samples(plan, items, len(answers.routings))
-    store = Store(output, identity(plan, items, answers, tables), resume, Sample.from_json)
-    samples = [Sample.from_json(sample) for sample in store.samples]
+    results = ResumableFile(output, identity(plan, items, answers, tables), resume, Sample.from_json)
+    samples = [Sample.from_json(sample) for sample in results.entries]
     try:
         with _progress(total, len(samples)) as advance:
 
             def keep(sample: "Sample") -> None:
-                store.add(asdict(sample))
+                results.add(asdict(sample))
                 advance()
 
             chosen = run(plan, items, answers, tables, samples, keep)
     except KeyboardInterrupt:
         there = f"are in {output}; the same command with --resume goes on" if output else "were made and are lost"
-        raise Interrupted(f"interrupted: {len(store.samples)} of {total} samples {there}") from None
+        raise Interrupted(f"interrupted: {len(results.entries)} of {total} samples {there}") from None
     finally:
-        store.close()
+        results.close()
         answers.close()
     return report(plan, items, samples, chosen)
 

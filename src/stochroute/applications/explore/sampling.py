@@ -16,7 +16,7 @@ from stochroute.cli.models import LoadedModel
 from stochroute.cli.request import Decoding
 from stochroute.generation.receipts import fingerprint, routing_hash
 from stochroute.paths import check_integer, check_seed, derive_paths, format_path
-from stochroute.robustness.store import Store
+from stochroute.resumable import ResumableFile
 from stochroute.routed import RoutedModel
 
 GREEDY = Decoding(None, None, None, None, None)
@@ -88,8 +88,8 @@ def explore(
     """
     writer = Writer(loaded, routed, settings.decoding, settings.new_tokens, settings.stop, settings.chat)
     tokens = writer.encode(prompt, "the prompt")
-    store = Store(output, identity(prompt, settings, writer), resume, lambda batch: batch["texts"])
-    texts = read_texts(prompt, store.samples, reader)
+    results = ResumableFile(output, identity(prompt, settings, writer), resume, lambda batch: batch["texts"])
+    texts = read_texts(prompt, results.entries, reader)
     found = Explored(prompt, tuple(texts), settings.batch, settings.until)
     if texts:
         on_batch(found)
@@ -104,12 +104,12 @@ def explore(
                     for path, one in zip(paths, written, strict=True)
                 ]
             }
-            store.add(batch)
+            results.add(batch)
             texts += read_texts(prompt, [batch], reader)
             found = Explored(prompt, tuple(texts), settings.batch, settings.until)
             on_batch(found)
     finally:
-        store.close()
+        results.close()
     return found
 
 
