@@ -4,8 +4,7 @@ stochroute robustness --set questions.jsonl --model NAME --perturbations typos,d
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ import typer
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.models import load_model
+from stochroute.cli.progress import progress_bar
 from stochroute.cli.request import Noise, check_routing
 
 if TYPE_CHECKING:
@@ -160,11 +160,12 @@ def _run(
     results = ResumableFile(output, identity(plan, items, answers, tables), resume, Sample.from_json)
     samples = [Sample.from_json(sample) for sample in results.entries]
     try:
-        with _progress(total, len(samples)) as advance:
+        with progress_bar("prompts") as progress:
+            progress(len(samples), total)
 
             def keep(sample: "Sample") -> None:
                 results.add(asdict(sample))
-                advance()
+                progress(len(results.entries), total)
 
             chosen = run(plan, items, answers, tables, samples, keep)
     except KeyboardInterrupt:
@@ -174,18 +175,6 @@ def _run(
         results.close()
         answers.close()
     return report(plan, items, samples, chosen)
-
-
-@contextmanager
-def _progress(total: int, done: int) -> "Generator[Callable[[], None]]":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("prompts", total=total, completed=done)
-        yield lambda: progress.advance(task)
 
 
 def _routings(noise: Noise, strengths: str | None, routing: str | None) -> "dict[str, RoutingConfig | str]":

@@ -13,6 +13,7 @@ import typer
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.progress import progress_bars
 from stochroute.cli.request import Noise
 
 if TYPE_CHECKING:
@@ -265,21 +266,16 @@ def _ask_all(
 
 def _left(arms: "list[Arm]", questions: int, done: int, batch: int, total: int) -> "Iterator[tuple[Arm, list[int]]]":
     """What is still to be asked, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        shown = progress.add_task("asking", total=total, completed=done)
+    with progress_bars() as bars:
+        task = bars.add_task("asking", total=total, completed=done)
         for number, arm in enumerate(arms):
-            progress.update(shown, description=arm.name)
+            bars.update(task, description=arm.name)
             first = max(0, done - number * questions)
             size = 1 if arm.dropout else batch  # the masks of dropout are the batch's
             for begin in range(first, questions, size):
                 indices = list(range(begin, min(begin + size, questions)))
                 yield arm, indices
-                progress.advance(shown, len(indices))
+                bars.advance(task, len(indices))
 
 
 def _equivalence(nli: str | None, embeddings: str | None) -> "Equivalence":
