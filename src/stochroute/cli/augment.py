@@ -5,7 +5,7 @@ stochroute augment reviews.jsonl --template "{text:6}" --keep-prompt --paths 8 -
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,7 +15,7 @@ from stochroute.cli import engines, model_options, noise_options, sampling_optio
 from stochroute.cli.augment_replay import replay_rows
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import LoadedModel, load_model
-from stochroute.cli.request import Decoding, Noise, check_routing, check_sampling
+from stochroute.cli.request import Decoding, ModelRequest, Noise, check_routing, check_sampling
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -204,28 +204,37 @@ def augment(
         keep_source=keep_source,
         batch=batch,
     )
+    files = _Files(source, split, output, resume, overwrite)
+    writing = ModelRequest(model, routing, noise, device, dtype)
     with engines.temporary_folder() as folder:
-        report = _run(
-            source, split, output, settings, model, routing, noise, judge, classifier, resume, overwrite, device, dtype,
-            asked, Path(folder),
-        )  # fmt: skip
+        report = _run(files, settings, writing, _Readers(judge, classifier), asked, Path(folder))
     _show(report, output, settings.seed, as_json)
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Where rows come from and go to, and what becomes of an output that is there."""
+
+    source: str
+    split: str
+    output: str
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class _Readers:
+    """The models that read what was written; None for the one that wrote, and for no classifier."""
+
+    judge: str | None
+    classifier: str | None
+
+
 def _run(
-    source: str,
-    split: str,
-    output: str,
+    files: _Files,
     settings: "Augmentation",
-    model: str | None,
-    routing: str | None,
-    noise: Noise,
-    judge: str | None,
-    classifier: str | None,
-    resume: bool,
-    overwrite: bool,
-    device: str,
-    dtype: str,
+    writing: ModelRequest,
+    readers: _Readers,
     engine: engines.Engine,
     keep: Path,
 ) -> "Report | None":
@@ -235,33 +244,33 @@ def _run(
     from stochroute.cli.progress import progress_bar
     from stochroute.cli.routings import calibrated_model
 
-    check_output(output, resume, overwrite)
-    opened = open_source(source, split)
-    loaded = load_model(model, device if engine.name == "transformers" else "cpu", dtype)
-    judging = None if settings.filters.max_nats is None else _judge(judge, loaded, device)
-    classifying = None if classifier is None else _classifier(classifier)
+    check_output(files.output, files.resume, files.overwrite)
+    opened = open_source(files.source, files.split)
+    loaded = load_model(writing.model, writing.device if engine.name == "transformers" else "cpu", writing.dtype)
+    judge = None if settings.filters.max_nats is None else _judge(readers.judge, loaded, writing.device)
+    classifier = None if readers.classifier is None else _classifier(readers.classifier)
     embedder = _embedder() if settings.near is not None and settings.near.method == "embeddings" else None
-    routed, _ = calibrated_model(loaded, routing, noise)
-    start = _start(engine, loaded, routed, routing, settings.new_tokens, keep)
+    routed, _ = calibrated_model(loaded, writing.routing, writing.noise)
+    start = _start(engine, loaded, routed, writing.routing, settings.new_tokens, keep)
     try:
         with progress_bar("rows") as progress:
             return run(
                 opened,
-                output,
+                files.output,
                 settings,
                 loaded,
                 routed,
-                judge=judging,
-                classifier=classifying,
+                judge=judge,
+                classifier=classifier,
                 embedder=embedder,
                 start=start,
-                resume=resume,
-                overwrite=overwrite,
+                resume=files.resume,
+                overwrite=files.overwrite,
                 progress=progress,
             )
     except KeyboardInterrupt:
         raise Interrupted(
-            f"interrupted: whole batches are in {output}.journal; the same command with --resume goes on"
+            f"interrupted: whole batches are in {files.output}.journal; the same command with --resume goes on"
         ) from None
 
 

@@ -13,7 +13,7 @@ import typer
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Interrupted, one_line
 from stochroute.cli.models import load_model
-from stochroute.cli.request import Decoding, Noise, check_routing
+from stochroute.cli.request import Decoding, ModelRequest, Noise, check_routing
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def explore(
     reader = _reader(kind, embedder, 0.8 if same_above is None else same_above)
     if overwrite and output is not None:
         Path(output).unlink(missing_ok=True)
-    explored = _run(given, settings, reader, model, routing, noise, output, resume, device, dtype)
+    explored = _run(given, settings, reader, ModelRequest(model, routing, noise, device, dtype), output, resume)
 
     from stochroute.applications.explore import cluster, write_map
 
@@ -175,20 +175,16 @@ def _run(
     prompt: str,
     settings: "Exploration",
     reader: "Reader",
-    model: str | None,
-    routing: str | None,
-    noise: Noise,
+    asked: ModelRequest,
     output: str | None,
     resume: bool,
-    device: str,
-    dtype: str,
 ) -> "Explored":
     from stochroute.applications.explore import explore as run
     from stochroute.cli.progress import progress_bar
     from stochroute.cli.routings import calibrated_model
 
-    loaded = load_model(model, device, dtype)
-    routed, _ = calibrated_model(loaded, routing, noise)
+    loaded = load_model(asked.model, asked.device, asked.dtype)
+    routed, _ = calibrated_model(loaded, asked.routing, asked.noise)
     walked = 0
     try:
         with progress_bar("paths") as progress:

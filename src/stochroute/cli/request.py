@@ -88,6 +88,22 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class ModelRequest:
+    """The model that writes, how it is routed, and where it computes.
+
+    Attributes:
+        model: a folder or a Hub name, None for the embedded model.
+        routing: a saved routing's folder, None when `noise` describes one.
+    """
+
+    model: str | None
+    routing: str | None
+    noise: Noise
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
 class Decoding:
     """How tokens are chosen. Any sampling option turns sampling on; what is not asked for is off, whatever the model's
     own defaults say (transformers would add a top-k of 50).
