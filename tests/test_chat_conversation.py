@@ -21,8 +21,8 @@ from stochroute.applications.chat import (
 from stochroute.applications.chat.frames import encode
 from stochroute.applications.chat.routing import attach, other_model, resume
 from stochroute.applications.chat.window import fit
-from stochroute.cli.models import LoadedModel
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel
 from stochroute.paths import derive_paths, parse_path
 from stochroute.world import check, draw_text
 

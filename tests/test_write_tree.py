@@ -28,9 +28,9 @@ from stochroute.applications.write import (
 )  # fmt: skip
 from stochroute.applications.write.export import to_json
 from stochroute.applications.write.tree import Node
-from stochroute.cli.models import LoadedModel, continuation, load_model
 from stochroute.evaluation.judging import Judge
 from stochroute.evaluation.words import words
+from stochroute.loading import LoadedModel, continuation, load_model
 from stochroute.paths import derive_paths, format_path, parse_path
 
 STRENGTH = 0.8

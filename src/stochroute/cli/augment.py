@@ -13,9 +13,10 @@ import typer
 
 from stochroute.cli import engines, model_options, noise_options, sampling_options
 from stochroute.cli.augment_replay import replay_rows
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.request import Decoding, ModelRequest, Noise, check_routing, check_sampling
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel, load_model
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def augment(
         paths=paths,
         seed=chosen if seed is not None or not resume else _seed_of(output, chosen),
         shots=_shots(shots, shot_template, shot_template_file),
-        decoding=decoding,
+        decoding=decoding.choice,
         new_tokens=max_new_tokens or _NEW_TOKENS,
         stop=tuple(text.replace("\\n", "\n") for text in stop or ()),
         chat=chat,

@@ -12,14 +12,14 @@ import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
-from stochroute.cli.models import load_model
 from stochroute.cli.prompts import is_piped
 from stochroute.cli.request import Decoding, Noise, check_routing
+from stochroute.loading import load_model
 from stochroute.paths import check_seed, draw_seed
 
 if TYPE_CHECKING:
     from stochroute.applications.chat import Conversation, Frame, Speaker, Transcript
-    from stochroute.cli.models import LoadedModel
+    from stochroute.loading import LoadedModel
 
 _TALK, _TOKENS, _IN_OUT = "The conversation", sampling_options.PANEL, "Input, output"
 

@@ -31,12 +31,6 @@ def came_from_ctrl_c(error: BaseException | None) -> bool:
     return False
 
 
-def one_line(error: BaseException | str) -> str:
-    """The message without line breaks, at most 400 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:399] + "…"
-
-
 class Interrupted(Exception):
     """Ctrl-C; the message says how to go on. Exit code 130."""
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from stochroute.cli import model_options
-from stochroute.cli.errors import BadInput, Failed, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.errors import BadInput, Failed, Interrupted
 from stochroute.cli.progress import progress_bars
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel, load_model
 from stochroute.paths import check_seed
 
 if TYPE_CHECKING:

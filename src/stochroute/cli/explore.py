@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import load_model
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.request import Decoding, ModelRequest, Noise, check_routing
+from stochroute.errors import one_line
+from stochroute.loading import load_model
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def explore(
         until=until,
         most=most,
         batch=batch,
-        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
+        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p).choice,
         new_tokens=max_new_tokens or (_STORY_TOKENS if model is None else _NEW_TOKENS),
         stop=tuple(text.replace("\\n", "\n") for text in stop or ()),
         chat=chat,

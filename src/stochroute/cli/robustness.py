@@ -13,9 +13,9 @@ import typer
 
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted
-from stochroute.cli.models import load_model
 from stochroute.cli.progress import progress_bar
 from stochroute.cli.request import Noise, check_routing
+from stochroute.loading import load_model
 
 if TYPE_CHECKING:
     from stochroute.config import RoutingConfig

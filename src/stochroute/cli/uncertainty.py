@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.progress import progress_bars
 from stochroute.cli.request import Noise
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel, check_chat, load_model
 
 if TYPE_CHECKING:
     from stochroute.uncertainty import Answered, AnswerFile, Arm, Asker, Equivalence, Question
@@ -222,8 +223,7 @@ def _asker(
 ) -> "Asker":
     from stochroute.uncertainty import TASKS, Asker
 
-    if chat and not loaded.tokenizer.chat_template:
-        raise BadInput(f"--chat: the tokenizer of {loaded.name} has no chat template; leave --chat out")
+    check_chat(loaded, chat)
     return Asker(loaded.model, loaded.tokenizer, TASKS[task], paths, seed, template, new_tokens, chat, likelihoods)
 
 

@@ -13,14 +13,14 @@ import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
-from stochroute.cli.models import load_model
 from stochroute.cli.request import Decoding, Noise, check_routing
+from stochroute.loading import load_model
 from stochroute.paths import check_seed, draw_seed
 
 if TYPE_CHECKING:
     from stochroute.applications.write import Author, Choice, Form, Node, Tree
     from stochroute.applications.write.quality import Quality
-    from stochroute.cli.models import LoadedModel
+    from stochroute.loading import LoadedModel
 
 _WHAT, _TOKENS, _IN_OUT = "What is written", sampling_options.PANEL, "Input, output"
 

@@ -8,9 +8,9 @@ import torch
 from transformers.generation.streamers import BaseStreamer
 
 from stochroute.applications.chat.transcript import Reply
-from stochroute.cli.models import LoadedModel, continuation
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.outputs import RoutedOutput
+from stochroute.loading import LoadedModel, continuation
 from stochroute.routed import RoutedModel
 
 OnTexts = Callable[[list[str]], None]  # what each reply says so far

@@ -12,14 +12,12 @@ import transformers
 from stochroute.applications.explore.answers import Reader
 from stochroute.applications.explore.explored import Explored, read_texts
 from stochroute.applications.writer import Writer
-from stochroute.cli.models import LoadedModel
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import GREEDY, Decoding
 from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.loading import LoadedModel
 from stochroute.paths import check_integer, check_seed, derive_paths, format_path
 from stochroute.resumable import ResumableFile
 from stochroute.routed import RoutedModel
-
-GREEDY = Decoding(None, None, None, None, None)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from transformers import StoppingCriteria
 
 from stochroute.applications.write.forms import Form, cut, has_ended
-from stochroute.cli.models import LoadedModel, continuation, encode
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.receipts import Receipt
+from stochroute.loading import LoadedModel, continuation, encode
 from stochroute.routed import RoutedModel
 
 GREEDY = Decoding()
