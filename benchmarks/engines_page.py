@@ -6,7 +6,7 @@ python benchmarks/engines_page.py
 from pathlib import Path
 from typing import Any
 
-from results import fill, interval, markdown, read
+from results import fill, markdown, read
 
 PAGE = Path(__file__).parents[1] / "docs" / "engines.md"
 
@@ -32,17 +32,28 @@ def agreement(result: dict[str, Any]) -> str:
     return f"{what}, greedy, model: {result['model']} (`{result['command']}`):\n\n{markdown(rows)}\n\n{listed}"
 
 
-def throughput(result: dict[str, Any]) -> str:
-    """One sentence with both ratios."""
-    clock, processor = (result[name]["throughput_ratio"] for name in ("clock", "processor_time"))
+def throughput(compiled: dict[str, Any], eager: dict[str, Any]) -> str:
+    """The ratios of the compiled engine, as vLLM starts it, and of the one without compilation."""
+    rows: list[tuple[str, ...]] = [
+        ("engine", "pairs", "by the clock", "by the processor's time", "command"),
+        ("---", "---:", "---:", "---:", "---"),
+    ]
+    for name, result in (("compiled (vLLM's default)", compiled), ("not compiled", eager)):
+        ratios = [result[which]["throughput_ratio"] for which in ("clock", "processor_time")]
+        clock, processor = (f"{r['mean']:.3f} × ({r['low']:.3f} – {r['high']:.3f})" for r in ratios)
+        pairs = result["clock"]["pairs_of_each_process"]
+        count = f"{len(pairs[0])} in each of {len(pairs)} processes"
+        rows.append((name, count, clock, processor, f"`{result['command']}`"))
     return (
-        f"Tokens a second with paths over an engine without a routing, {result['requests']} requests at once, a random "
-        f"Llama of {result['parameters'] / 1e6:.0f} million parameters in {result['dtype']}, "
-        f"{'compiled' if result['compiled'] else 'not compiled'}, {len(clock['pairs'])} interleaved pairs: "
-        f"{interval(processor, 3)} by processor time, {interval(clock, 2)} by the clock of a machine with other work "
-        f"(`{result['command']}`)."
+        f"Tokens a second with paths over an engine without a routing, {compiled['requests']} requests at once, a "
+        f"random Llama of {compiled['parameters'] / 1e6:.0f} million parameters in {compiled['dtype']}, one thread:\n\n"
+        f"{markdown(rows)}"
     )
 
 
 if __name__ == "__main__":
-    fill(PAGE, "engines.py", f"{agreement(read('engines'))}\n\n{throughput(read('vllm_throughput'))}")
+    fill(
+        PAGE,
+        "engines.py",
+        f"{agreement(read('engines'))}\n\n{throughput(read('vllm_throughput'), read('vllm_throughput_eager'))}",
+    )

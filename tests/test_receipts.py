@@ -125,11 +125,20 @@ def test_only_settings_that_do_something_are_kept(routed):
     assert sampled.receipts[0].decoding == {
         "do_sample": True,
         "temperature": 0.7,
+        "top_k": 0,
         "min_p": 0.1,
         "eos_token_id": [5, 6],
         "max_new_tokens": 3,
     }
     assert Receipt.from_dict(json.loads(json.dumps(sampled.receipts[0].to_dict()))) == sampled.receipts[0]
+
+
+def test_the_decoding_of_a_receipt_is_what_generate_takes_to_write_the_text_again(routed):
+    for asked in ({"top_k": 0}, {}, {"top_k": 4, "top_p": 0.9}):
+        first = write(routed, do_sample=True, temperature=2.0, **asked)
+        again = routed.generate(IDS, paths=[first.receipts[0]], **first.receipts[0].decoding)  # a mismatch would warn
+        assert again.receipts[0] == first.receipts[0]
+        assert torch.equal(again.generated[0], first.generated[0])
 
 
 def test_settings_count_the_same_however_they_are_given(routed):

@@ -120,8 +120,7 @@ def test_every_recorded_completion_is_written_again_from_its_receipt(folder, tmp
         receipt = sr.Receipt.from_dict(row["receipt"])
         assert receipt.path == row["path"]
         prompt = tokenizer(row["prompt"], return_tensors="pt")
-        decoding = {"top_k": 0, **receipt.decoding}  # transformers would sample from 50 tokens
-        out = again.generate(**prompt, paths=[receipt], **decoding)  # a mismatch would warn, which is an error
+        out = again.generate(**prompt, paths=[receipt], **receipt.decoding)  # a mismatch would warn, which is an error
         assert out.generated[0].tolist() == row["ids"]
     texts = {(row["prompt"], tuple(row["ids"])) for row in rewards.rows[0]}
     assert len(texts) > len(PROMPTS)

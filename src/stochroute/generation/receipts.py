@@ -40,7 +40,8 @@ _NEUTRAL: dict[str, Any] = {
     "watermarking_config": None,
     "token_healing": False,
 }
-_NEUTRAL_SAMPLING: dict[str, Any] = {**UNTRUNCATED, "top_h": None}
+# top_k is always said: where a call leaves it out, transformers keeps 50 tokens
+_NEUTRAL_SAMPLING: dict[str, Any] = {**UNTRUNCATED, "top_k": None, "top_h": None}
 _NEUTRAL_BEAMS: dict[str, Any] = {"early_stopping": False, "length_penalty": 1.0}
 
 
@@ -58,7 +59,7 @@ class Receipt:
         routing: hash of the routing's config and learned parameters, 16 hex digits.
         noise_version: version of the noise functions.
         model: fingerprint of the model's weights, 16 hex digits.
-        decoding: the generation settings in force, those that do nothing left out.
+        decoding: the generation settings in force, as arguments of `generate`; those that do nothing left out.
         engine: what ran the model, with its version.
         dtype: the dtype of the model's weights.
     """
