@@ -13,7 +13,7 @@ import typer
 
 from stochroute.cli import engines, model_options, noise_options, sampling_options
 from stochroute.cli.augment_replay import replay_rows
-from stochroute.cli.errors import BadInput, Interrupted
+from stochroute.cli.errors import BadInput, Interrupted, missing_packages
 from stochroute.cli.request import Decoding, ModelRequest, Noise, check_routing, check_sampling
 from stochroute.errors import one_line
 from stochroute.loading import LoadedModel, load_model
@@ -357,7 +357,7 @@ def _embedder() -> "Embedder":
     try:
         return WordLlamaEmbedder()
     except ImportError as error:
-        raise _missing(error, "eval") from error
+        raise missing_packages(error, "eval") from error
 
 
 def _check_packages() -> None:
@@ -365,11 +365,7 @@ def _check_packages() -> None:
 
     for package in ("datasets", "datasketch"):
         if find_spec(package) is None:
-            raise _missing(ImportError(f"no module {package!r}"), "apps")
-
-
-def _missing(error: ImportError, extra: str) -> BadInput:
-    return BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[{extra}]'")
+            raise missing_packages(ImportError(f"no module {package!r}"), "apps")
 
 
 def _show(report: "Report | None", output: str, seed: int, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 import traceback
 
+from stochroute.errors import one_line
+
 
 class BadInput(ValueError):
     """An argument, a file or a model that cannot be used. The message names it and says what to do."""
@@ -29,6 +31,11 @@ def came_from_ctrl_c(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def missing_packages(error: ImportError, extra: str) -> BadInput:
+    """What to raise where an optional package is not installed."""
+    return BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[{extra}]'")
 
 
 class Interrupted(Exception):

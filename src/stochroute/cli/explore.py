@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
-from stochroute.cli.errors import BadInput, Interrupted
+from stochroute.cli.errors import BadInput, Interrupted, missing_packages
 from stochroute.cli.request import Decoding, ModelRequest, Noise, check_routing
-from stochroute.errors import one_line
 from stochroute.loading import load_model
 from stochroute.paths import draw_seed
 
@@ -262,7 +261,7 @@ def _embedder() -> "Embedder":
     try:
         return WordLlamaEmbedder()
     except ImportError as error:
-        raise BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[apps]'") from error
+        raise missing_packages(error, "apps") from error
 
 
 def _reader(kind: str, embedder: "Embedder", above: float) -> "Reader":

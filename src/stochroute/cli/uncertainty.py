@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options
-from stochroute.cli.errors import BadInput, Interrupted
+from stochroute.cli.errors import BadInput, Interrupted, missing_packages
 from stochroute.cli.progress import progress_bars
 from stochroute.cli.request import Noise
 from stochroute.errors import one_line
@@ -174,11 +174,7 @@ def _read(file: str, task: str, question: str | None, answer: str | None, limit:
     except OSError as error:
         raise BadInput(f"{file}: {error.strerror or error}; name a readable file") from error
     except ImportError as error:
-        raise _missing(error) from error
-
-
-def _missing(error: ImportError) -> BadInput:
-    return BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[eval]'")
+        raise missing_packages(error, "eval") from error
 
 
 def _arms(
@@ -297,7 +293,7 @@ def _detections(
     try:
         from stochroute.uncertainty.report import report
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing_packages(error, "eval") from error
     return report(rows, [arm.name for arm in arms], questions, equivalence, seed)
 
 
