@@ -38,8 +38,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import stochroute as sr
 from stochroute.applications.augment import Augmentation, Filters, Template, augment
 from stochroute.applications.augment.duplicates import Near
-from stochroute.cli.models import LoadedModel, load_model
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, load_model
 from stochroute.world import WORLD, draw_plot, draw_text
 
 KINDS = ("somewhere to get to", "something to make", "something to find", "something to show")
@@ -115,7 +115,7 @@ class Maker:
                 template=Template(template),
                 paths=PATHS,
                 seed=seed,
-                decoding=Decoding(None, setting.temperature, None, None, None, setting.spread),
+                decoding=Decoding(setting.temperature, spread=setting.spread),
                 new_tokens=200,
                 keep_prompt=True,
                 filters=Filters(ended=True),

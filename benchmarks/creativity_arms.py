@@ -7,7 +7,7 @@ greedy seed-conditioning alone has nothing to choose.
 from dataclasses import dataclass
 
 import stochroute as sr
-from stochroute.measuring.creativity import Decoding
+from stochroute.generation.decoding import Decoding
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)

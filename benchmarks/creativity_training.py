@@ -18,7 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 
 import stochroute as sr
 from stochroute.embedded.train import start_as_identity
-from stochroute.measuring.creativity import Decoding, write_samples
+from stochroute.generation.decoding import Decoding
+from stochroute.measuring.creativity import write_samples
 from stochroute.tasks import Score, TokenTask, TrainingSet
 from stochroute.tasks.shuffled_edges import ShuffledEdges
 from stochroute.training import BoundPaths, FreshPaths, MarginalPreserving, RoutedTrainer

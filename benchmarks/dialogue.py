@@ -24,8 +24,9 @@ from scipy.stats import bootstrap
 import stochroute as sr
 from stochroute.applications.chat import Script, draw_scene
 from stochroute.embedded import load
-from stochroute.evaluation.arms import NO_NOISE, Decoding
+from stochroute.evaluation.arms import NO_NOISE
 from stochroute.evaluation.words import ngrams, words
+from stochroute.generation.decoding import GREEDY, Decoding
 from stochroute.paths import derive_paths
 from stochroute.world import check, draw_text
 from stochroute.world.plots import mix
@@ -34,7 +35,6 @@ TURNS = 3
 LANGUAGES = ("en", "zh")
 NGRAM = 4  # words that make a repetition
 TUNING, REPORT = 1, 2
-GREEDY = Decoding()
 
 
 @dataclass(frozen=True)

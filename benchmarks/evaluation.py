@@ -20,9 +20,9 @@ from exploration import CUTS, SEED, cut_prompt
 from harness import save
 from results import RESULTS
 
-from stochroute.cli.models import load_model
 from stochroute.evaluation.inputs import read_texts
 from stochroute.evaluation.judging import Judge
+from stochroute.loading import load_model
 from stochroute.world import draw_plot
 
 ROOT = Path(__file__).parents[1]

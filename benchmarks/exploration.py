@@ -16,15 +16,15 @@ from harness import save
 
 import stochroute as sr
 from stochroute.applications.explore import Exploration, Explored, SamePlot, explore
-from stochroute.cli.models import load_model
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import load_model
 from stochroute.world import WORLD, Plot, draw_plot
 from stochroute.world.grammar import Template
 from stochroute.world.plots import GENDERS, ROLES, THREAD
 from stochroute.world.telling import grammar_for
 
 SEED = 20261127  # of plots and paths
-AT_TEMPERATURE_1 = Decoding(None, 1.0, None, None, None)
+AT_TEMPERATURE_1 = Decoding(temperature=1.0)
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from rich.progress import track
 from story_questions import QUESTIONS, questions, trained
 
 import stochroute as sr
+from stochroute.resumable import ResumableFile
 from stochroute.robustness import Answers, Item, Plan, Sample, Tables, read_tables, report, run
 from stochroute.robustness.items import item_of
 from stochroute.robustness.report import ARMS, by_prompt, interval
 from stochroute.robustness.runs import TEST, Chosen, identity
-from stochroute.robustness.store import Store
 
 WORK = Path(__file__).parent / "work" / "robustness"
 STEPS = 250
@@ -67,12 +67,12 @@ def samples_of(
 ) -> tuple[list[Sample], Chosen]:
     """All samples of one run, from its file as far as they are there."""
     answers = Answers(model, tokenizer, {str(strength): routing(strength) for strength in STRENGTHS}, rows_at_once=32)
-    store = Store(WORK / f"{name}.jsonl", identity(plan, items, answers, tables), True, Sample.from_json)
-    samples = [Sample.from_json(sample) for sample in store.samples]
+    results = ResumableFile(WORK / f"{name}.jsonl", identity(plan, items, answers, tables), True, Sample.from_json)
+    samples = [Sample.from_json(sample) for sample in results.entries]
     try:
-        chosen = run(plan, items, answers, tables, samples, keep=lambda sample: store.add(asdict(sample)))
+        chosen = run(plan, items, answers, tables, samples, keep=lambda sample: results.add(asdict(sample)))
     finally:
-        store.close()
+        results.close()
         answers.close()
     return samples, chosen
 

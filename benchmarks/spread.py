@@ -19,9 +19,9 @@ from harness import save
 from scipy.stats import bootstrap
 
 import stochroute as sr
-from stochroute.cli.models import LoadedModel, encode, load_model
 from stochroute.evaluation.diversity import vendi_ngrams
 from stochroute.generation.settings import UNTRUNCATED
+from stochroute.loading import LoadedModel, encode, load_model
 from stochroute.world import draw_text
 
 SHARED = Path(os.environ.get("STOCHROUTE_SHARED", os.path.join("..", "shared")))

@@ -12,8 +12,8 @@ from typing import Any
 import stochroute as sr
 from stochroute.applications.augment import Augmentation, Report, Template, augment
 from stochroute.applications.augment.duplicates import Near
-from stochroute.cli.models import LoadedModel, load_model
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, load_model
 
 ROWS = [{"text": f"row {n} of {n * n} words", "label": ("up", "down")[n % 2], "id": f"r{n}"} for n in range(18)]
 SETTINGS = Augmentation(
@@ -21,7 +21,7 @@ SETTINGS = Augmentation(
     source_id="id",
     paths=2,
     seed=7,
-    decoding=Decoding(4, 1.0, None, None, None),
+    decoding=Decoding(temperature=1.0),
     new_tokens=4,
     near=Near("minhash", 0.8),
     batch=3,

@@ -6,8 +6,8 @@ import torch
 
 import stochroute as sr
 from stochroute.applications.chat import Conversation, Script, Speaker, draw_scene
-from stochroute.cli.models import LoadedModel, load_model
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, load_model
 
 MESSAGES = (
     "I want to see the old lighthouse.",

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from cli_model import save_tiny_model
-from stochroute.cli.models import LoadedModel, encode, load_model
-from stochroute.evaluation.arms import Arm, Decoding, Setting
+from stochroute.evaluation.arms import Arm, Setting
 from stochroute.evaluation.sampling import Sampler
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, encode, load_model
 
 PROMPTS = ["ab", "cde", "fg hi"]
 SAMPLES, NEW_TOKENS = 3, 6

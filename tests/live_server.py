@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 import stochroute as sr
-from stochroute.cli.models import load_model
+from stochroute.loading import load_model
 from stochroute.serving.app import build_app
 from stochroute.serving.engine import Engine, Limits, Served
 from stochroute.serving.metrics import Metrics

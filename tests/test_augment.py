@@ -20,9 +20,9 @@ from stochroute.applications.augment import Filters, SequenceClassifier, Templat
 from stochroute.applications.augment.duplicates import Near, Seen
 from stochroute.applications.augment.filters import label_index
 from stochroute.applications.augment.template import Shots, first_words
-from stochroute.cli.models import LoadedModel
 from stochroute.evaluation.judging import Judge
 from stochroute.evaluation.words import words
+from stochroute.loading import LoadedModel
 from stochroute.paths import derive_paths, format_path
 
 

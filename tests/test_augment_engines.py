@@ -12,9 +12,9 @@ from augment_runs import ROWS, end_of, in_a_process, kill_myself, load, make, wi
 from cli_model import save_tiny_model
 from stochroute.applications.augment import engine as engines
 from stochroute.applications.augment import new_rows, open_source, replay
-from stochroute.applications.augment.settings import GREEDY
 from stochroute.applications.writer import Writer, Written
-from stochroute.cli.models import LoadedModel
+from stochroute.generation.decoding import GREEDY
+from stochroute.loading import LoadedModel
 
 NEW_TOKENS = 12
 

@@ -13,7 +13,7 @@ import pytest
 from augment_runs import end_of, in_a_process, kill_myself, load, make
 from cli_model import save_tiny_model
 from stochroute.applications.augment import journal, run, tables
-from stochroute.cli.models import LoadedModel
+from stochroute.loading import LoadedModel
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, which this system has not")
 

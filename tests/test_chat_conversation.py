@@ -21,8 +21,8 @@ from stochroute.applications.chat import (
 from stochroute.applications.chat.frames import encode
 from stochroute.applications.chat.routing import attach, other_model, resume
 from stochroute.applications.chat.window import fit
-from stochroute.cli.models import LoadedModel
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel
 from stochroute.paths import derive_paths, parse_path, read_sibling
 from stochroute.world import check, draw_text
 
@@ -189,13 +189,6 @@ def test_spread_replies_say_more_different_things_than_independent_ones(exact: L
             different[spread] += len({reply.text for reply in talk.say(MESSAGES[0]).replies})
         routed.detach()
     assert different[True] > different[False]
-
-
-def test_spread_without_sampling_is_refused(loaded: LoadedModel):
-    routed = sr.route(loaded.model, sr.RoutingConfig())
-    with pytest.raises(ValueError, match="spread=True has no effect without sampling: add temperature"):
-        Speaker(loaded, routed, Decoding(spread=True))
-    routed.detach()
 
 
 def test_a_replay_says_which_routing_weights_or_settings_differ(loaded: LoadedModel):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cli_model import save_tiny_model
 from stochroute.applications.chat import Script, Template
 from stochroute.applications.chat.frames import encode, frame_from_dict, frame_to_dict
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.loading import LoadedModel, load_model
 
 NAMES = st.text(min_size=1).filter(lambda text: text.strip() and "\n" not in text)
 EXCHANGES = [("Hello.", "Good day."), ("How are you?", "Fine.")]

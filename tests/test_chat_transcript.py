@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import stochroute as sr
 from stochroute.applications.chat import Reply, Script, Template, Transcript, Turn, read_transcript, write_transcript
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.receipts import Receipt
 
 RECEIPT = Receipt("00c0ffee00c0ffee", 3, "ab", 1, "cd", {"max_new_tokens": 8}, "transformers 5", "float32")

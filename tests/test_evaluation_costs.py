@@ -4,8 +4,9 @@ import pytest
 
 import stochroute as sr
 from evaluation_runs import load, models
-from stochroute.evaluation.arms import Decoding, Setting
+from stochroute.evaluation.arms import Setting
 from stochroute.evaluation.costs import cost_of
+from stochroute.generation.decoding import Decoding
 
 HIDDEN, HEADS, LAYERS, LENGTH = 32, 4, 3, 20
 

@@ -18,9 +18,9 @@ from transformers import (
 from cli_model import CONTEXT
 from evaluation_runs import load
 from evaluation_runs import models as tiny_models
-from stochroute.cli.models import LoadedModel
 from stochroute.evaluation.embedding import EncoderEmbedder, Entailment
 from stochroute.evaluation.judging import Judge, Reward
+from stochroute.loading import LoadedModel
 
 VOCABULARY = {"[UNK]": 0, "[PAD]": 1, "[CLS]": 2, "[SEP]": 3, "the": 4, "cat": 5, "dog": 6, "sat": 7}
 

@@ -8,19 +8,20 @@ import torch
 
 import stochroute as sr
 from evaluation_runs import NEW_TOKENS, PROMPTS, SAMPLES, load, models, sampler
-from stochroute.cli.models import LoadedModel, continuation, encode
-from stochroute.evaluation.arms import NO_NOISE, SETTINGS, Decoding, Setting, all_arms
+from stochroute.evaluation.arms import NO_NOISE, SETTINGS, Setting, WithoutPaths, all_arms
 from stochroute.evaluation.run import SAMPLE_FILE, Run
 from stochroute.evaluation.searches import DiverseGroups, dropped, write_without_paths
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, continuation, encode
 
 STRONG = sr.RoutingConfig(structural=sr.Structural(strength=2.0))
 CHOSEN = [
     Setting("temperature", "sampler", "T 1", Decoding(temperature=1.0)),
     Setting("shared", "paths", "s", routing=STRONG, budget=0.1),
     Setting("both", "paths", "s", Decoding(temperature=0.7), STRONG, 0.1),
-    Setting("beam search", "search", "w", Decoding(beams=4)),
-    Setting("diverse beam search", "search", "l", Decoding(diversity_penalty=0.5)),
-    Setting("MC dropout", "dropout", "r", Decoding(dropout=0.3)),
+    Setting("beam search", "search", "w", without_paths=WithoutPaths(beams=4)),
+    Setting("diverse beam search", "search", "l", without_paths=WithoutPaths(diversity_penalty=0.5)),
+    Setting("MC dropout", "dropout", "r", without_paths=WithoutPaths(dropout=0.3)),
 ]
 
 
@@ -40,7 +41,7 @@ def test_every_arm_has_as_many_settings_as_every_other(experts: bool):
     assert {len(arm.settings) for arm in arms} == {SETTINGS}
     names = [s.name for arm in arms for s in arm.settings]
     assert len(set(names)) == len(names)
-    assert len({(s.decoding, s.routing, s.budget) for arm in arms for s in arm.settings}) == len(names)
+    assert len({(s.decoding, s.routing, s.budget, s.without_paths) for arm in arms for s in arm.settings}) == len(names)
     assert {arm.family for arm in arms} == {"paths", "sampler", "search", "dropout"}
     assert ("experts" in {arm.name for arm in arms}) == experts
 
@@ -191,8 +192,8 @@ def test_diverse_groups_choose_one_after_the_other():
 
 def test_without_a_penalty_all_groups_are_greedy_and_a_great_one_parts_them(generator: LoadedModel):
     def texts(penalty: float) -> torch.Tensor:
-        decoding = Decoding(diversity_penalty=penalty)
-        return write_without_paths(generator.model, inputs(generator), 3, decoding, 5, generator.pad, 0)
+        way = WithoutPaths(diversity_penalty=penalty)
+        return write_without_paths(generator.model, inputs(generator), 3, way, 5, generator.pad, 0)
 
     greedy = generator.model.generate(**inputs(generator), do_sample=False, max_new_tokens=5, pad_token_id=0)
     assert texts(0.0).tolist() == greedy.repeat_interleave(3, 0).tolist()
@@ -202,7 +203,7 @@ def test_without_a_penalty_all_groups_are_greedy_and_a_great_one_parts_them(gene
 
 
 def test_beams_are_transformers_own(generator: LoadedModel):
-    found = write_without_paths(generator.model, inputs(generator), 3, Decoding(beams=4), 5, generator.pad, 0)
+    found = write_without_paths(generator.model, inputs(generator), 3, WithoutPaths(beams=4), 5, generator.pad, 0)
     own = generator.model.generate(
         **inputs(generator), num_beams=4, num_return_sequences=3, do_sample=False, max_new_tokens=5, pad_token_id=0
     )

@@ -26,13 +26,13 @@ from stochroute.applications.explore import (
     write_map,
 )
 from stochroute.applications.explore.tree import Node, branching, tree, words_of
-from stochroute.cli.models import LoadedModel, load_model
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, load_model
 from stochroute.paths import derive_paths, format_path
 from stochroute.world import draw_text
 
 TEXTS = st.lists(st.text(alphabet="ab ,天地", max_size=12), min_size=1, max_size=8)
-SHORT = Exploration(seed=3, batch=4, most=20, new_tokens=2, decoding=Decoding(None, 1.0, None, None, None))
+SHORT = Exploration(seed=3, batch=4, most=20, new_tokens=2, decoding=Decoding(temperature=1.0))
 
 
 class Letters:

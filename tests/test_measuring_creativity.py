@@ -6,7 +6,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import stochroute as sr
-from stochroute.measuring.creativity import Decoding, write_samples
+from stochroute.generation.decoding import Decoding
+from stochroute.measuring.creativity import write_samples
 from stochroute.tasks import Circle
 
 TASK = Circle(entities=5, nodes=4, training_size=3)
@@ -68,8 +69,3 @@ def test_prefixes_stand_before_the_prompt_and_are_cut_off(model):
     with_prefixes = write_samples(silent, TASK, Decoding(), PATHS, prefixes)
     assert with_prefixes.shape[1] <= TASK.sample_length
     assert len(np.unique(with_prefixes, axis=0)) > 1
-
-
-def test_a_cut_has_no_effect_on_greedy_decoding():
-    with pytest.raises(ValueError, match=r"top_p=0\.9.*no effect on greedy"):
-        Decoding(top_p=0.9)

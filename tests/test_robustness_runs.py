@@ -12,12 +12,12 @@ import torch
 
 import stochroute as sr
 from cli_model import save_tiny_model
+from stochroute.resumable import ResumableFile
 from stochroute.robustness import Answers, Ballot, Item, Plan, Sample, Tables, report, run
 from stochroute.robustness.answers import Question
 from stochroute.robustness.perturbations import perturb
 from stochroute.robustness.report import interval
 from stochroute.robustness.runs import TEST, VALIDATION, Chosen, choose, identity, number_of_samples, split
-from stochroute.robustness.store import Store
 
 CHOICES = (" a", " be", " cab")
 ITEMS = [
@@ -328,10 +328,10 @@ def test_a_run_resumed_from_any_byte_gives_the_same_file(loaded: tuple[Any, Any]
 
     def go() -> list[Sample]:
         ask = answers(loaded)
-        store = Store(file, identity(plan, items, ask, Tables()), True, Sample.from_json)
-        samples = [Sample.from_json(sample) for sample in store.samples]
-        run(plan, items, ask, Tables(), samples, lambda sample: store.add(asdict(sample)))
-        store.close()
+        results = ResumableFile(file, identity(plan, items, ask, Tables()), True, Sample.from_json)
+        samples = [Sample.from_json(sample) for sample in results.entries]
+        run(plan, items, ask, Tables(), samples, lambda sample: results.add(asdict(sample)))
+        results.close()
         ask.close()
         return samples
 
@@ -347,9 +347,9 @@ def test_a_file_of_another_run_is_refused_and_kept(loaded: tuple[Any, Any], tmp_
     file = tmp_path / "samples.jsonl"
     ask = answers(loaded)
     own = identity(PLAN, ITEMS, ask, Tables())
-    store = Store(file, own, False, Sample.from_json)
-    store.add(asdict(by_hand(0, None, 0, [0, 0], [0, 0])))
-    store.close()
+    results = ResumableFile(file, own, False, Sample.from_json)
+    results.add(asdict(by_hand(0, None, 0, [0, 0], [0, 0])))
+    results.close()
     kept = file.read_bytes()
     others = {
         "seed was 7, now 8": identity(replace(PLAN, seed=8), ITEMS, ask, Tables()),
@@ -359,13 +359,13 @@ def test_a_file_of_another_run_is_refused_and_kept(loaded: tuple[Any, Any], tmp_
     }
     for complaint, other in others.items():
         with pytest.raises(ValueError, match=complaint):
-            Store(file, other, True, Sample.from_json)
+            ResumableFile(file, other, True, Sample.from_json)
     with pytest.raises(ValueError, match="exists; resume it"):
-        Store(file, own, False, Sample.from_json)
+        ResumableFile(file, own, False, Sample.from_json)
     for foreign in (b"hello\n", b"hello", b'{"something": "else"}\n', kept.split(b"\n")[0] + b'\n{"phase": "test"}\n'):
         file.write_bytes(foreign)
         with pytest.raises(ValueError, match=r"no results? of this command"):
-            Store(file, own, True, Sample.from_json)
+            ResumableFile(file, own, True, Sample.from_json)
         assert file.read_bytes() == foreign
 
 
@@ -375,19 +375,19 @@ def test_a_full_disk_loses_no_sample_that_was_there(tmp_path: Path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     file, sample = tmp_path / "samples.jsonl", asdict(by_hand(0, None, 0, [0, 0], [0, 0]))
-    store = Store(file, {"seed": 7}, False, Sample.from_json)
-    store.add(sample)
-    store.close()
-    store._stream = Full()
+    results = ResumableFile(file, {"seed": 7}, False, Sample.from_json)
+    results.add(sample)
+    results.close()
+    results._stream = Full()
     with pytest.raises(OSError, match="No space left on device; make room and resume"):
-        store.add(sample)
-    assert len(store.samples) == len(Store(file, {"seed": 7}, True, Sample.from_json).samples) == 1
+        results.add(sample)
+    assert len(results.entries) == len(ResumableFile(file, {"seed": 7}, True, Sample.from_json).entries) == 1
 
 
 def test_places_that_cannot_be_written_are_refused(tmp_path: Path):
     for place in (tmp_path, tmp_path / "no" / "file"):
         with pytest.raises(OSError, match="folder that is there"):
-            Store(place, {}, True, Sample.from_json)
+            ResumableFile(place, {}, True, Sample.from_json)
 
 
 def test_samples_of_another_order_are_refused(loaded: tuple[Any, Any]):

@@ -8,7 +8,7 @@ import torch
 import stochroute as sr
 from cli_model import CONTEXT, save_tiny_model
 from live_server import NAME, Live, engine_of, error_of, events_of, live
-from stochroute.cli.models import continuation, load_model
+from stochroute.loading import continuation, load_model
 
 CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=0.7))
 CHAT = [{"role": "user", "content": "Hello"}]

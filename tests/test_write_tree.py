@@ -28,10 +28,10 @@ from stochroute.applications.write import (
 )  # fmt: skip
 from stochroute.applications.write.export import to_json
 from stochroute.applications.write.tree import Node
-from stochroute.cli.models import LoadedModel, continuation, load_model
-from stochroute.evaluation.arms import Decoding
 from stochroute.evaluation.judging import Judge
 from stochroute.evaluation.words import words
+from stochroute.generation.decoding import Decoding
+from stochroute.loading import LoadedModel, continuation, load_model
 from stochroute.paths import derive_paths, format_path, parse_path
 
 STRENGTH = 0.8
@@ -126,13 +126,6 @@ def test_spread_candidates_are_more_different_than_independent_ones(loaded: Load
             different[spread] += len({candidate.text for candidate in written})
         routed.detach()
     assert different[True] > different[False]
-
-
-def test_spread_without_sampling_is_refused(loaded: LoadedModel):
-    routed = sr.route(loaded.model, sr.RoutingConfig())
-    with pytest.raises(ValueError, match="spread=True has no effect without sampling: add temperature"):
-        Author(loaded, routed, form_named("story"), Decoding(spread=True))
-    routed.detach()
 
 
 def test_a_part_of_the_tree_grown_alone_is_the_same(loaded: LoadedModel):

@@ -15,7 +15,7 @@ import pytest
 import stochroute as sr
 from contrast import contrast, luminance
 from stochroute.applications.write import Author, Choice, Clean, Node, Tree, form_named, grow, write_tree
-from stochroute.cli.models import load_model
+from stochroute.loading import load_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

@@ -4,10 +4,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stochroute.cli.errors import BadInput
-from stochroute.cli.models import LoadedModel, continuation
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.padding import pad_left
+from stochroute.loading import LoadedModel, check_chat, continuation, token_ids
 from stochroute.routed import RoutedModel
 
 
@@ -46,12 +45,11 @@ class Writer:
             chat: whether each prompt is one user's turn, put into the tokenizer's chat template.
 
         Raises:
-            BadInput: a chat template is asked for and there is none, or the texts do not fit the model.
+            ValueError: a chat template is asked for and there is none, or the texts do not fit the model.
         """
-        if chat and not loaded.tokenizer.chat_template:
-            raise BadInput(f"--chat: the tokenizer of {loaded.name} has no chat template; leave --chat out")
+        check_chat(loaded, chat)
         if loaded.context is not None and new_tokens >= loaded.context:
-            raise BadInput(
+            raise ValueError(
                 f"--max-new-tokens {new_tokens}: {loaded.name} holds {loaded.context} tokens, the prompt's among them; "
                 f"ask for fewer"
             )
@@ -65,18 +63,13 @@ class Writer:
             self._arguments |= {"stop_strings": list(stop), "tokenizer": loaded.tokenizer}
 
     def encode(self, prompt: str, what: str) -> list[int]:
-        """The token ids of a prompt; BadInput, which calls it `what`, when it is empty or leaves too little room."""
-        tokenizer, text = self.loaded.tokenizer, prompt
-        if self._chat:
-            turn = [{"role": "user", "content": prompt}]
-            text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        # a chat template writes its own beginning-of-text token
-        ids = list(tokenizer(text, add_special_tokens=not self._chat)["input_ids"])
+        """The token ids of a prompt; ValueError, which calls it `what`, when it is empty or leaves too little room."""
+        ids = token_ids(self.loaded, [prompt], self._chat)[0]
         if not ids:
-            raise BadInput(f"{what}: the prompt gives no token in {self.loaded.name}; write more into the template")
+            raise ValueError(f"{what}: the prompt gives no token in {self.loaded.name}; write more into the template")
         context = self.loaded.context
         if context is not None and len(ids) + self.new_tokens > context:
-            raise BadInput(
+            raise ValueError(
                 f"{what}: a prompt of {len(ids)} tokens and {self.new_tokens} new ones exceed the {context} that "
                 f"{self.loaded.name} holds; shorten it, or give a smaller --max-new-tokens"
             )

@@ -15,7 +15,7 @@ from stochroute.cli.augment import augment as augment_verb
 from stochroute.cli.bench import bench as bench_verbs
 from stochroute.cli.calibrate import calibrate as calibrate_verb
 from stochroute.cli.chat import chat as chat_verb
-from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user, one_line
+from stochroute.cli.errors import Failed, Interrupted, came_from_ctrl_c, is_for_the_user
 from stochroute.cli.evaluate import evaluate as evaluate_verb
 from stochroute.cli.explore import explore as explore_verb
 from stochroute.cli.export import export as export_verb
@@ -27,6 +27,7 @@ from stochroute.cli.train import train as train_verb
 from stochroute.cli.transmission import transmission as transmission_verb
 from stochroute.cli.uncertainty import uncertainty as uncertainty_verb
 from stochroute.cli.write import write as write_verb
+from stochroute.errors import one_line
 
 app = typer.Typer(
     name="stochroute",

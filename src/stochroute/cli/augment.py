@@ -5,7 +5,7 @@ stochroute augment reviews.jsonl --template "{text:6}" --keep-prompt --paths 8 -
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,9 +13,10 @@ import typer
 
 from stochroute.cli import engines, model_options, noise_options, sampling_options
 from stochroute.cli.augment_replay import replay_rows
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, load_model
-from stochroute.cli.request import Decoding, Noise, check_routing, check_sampling
+from stochroute.cli.errors import BadInput, Interrupted, missing_packages
+from stochroute.cli.request import DecodingOptions, ModelRequest, Noise, check_routing, check_sampling
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel, load_model
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -127,9 +128,7 @@ def augment(
     top_k: sampling_options.TopK = None,
     top_p: sampling_options.TopP = None,
     min_p: sampling_options.MinP = None,
-    spread: Annotated[
-        bool, typer.Option("--spread", help="Share what is likely out among a row's texts.", rich_help_panel=_TOKENS)
-    ] = False,
+    spread: sampling_options.Spread = False,
     stop: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="Ends a text; \\n is a line break. Repeatable.", rich_help_panel=_TOKENS),
@@ -183,7 +182,7 @@ def augment(
         raise BadInput(f"--judge {judge} has no effect without --max-nats: say how unlikely a text may be")
     if classifier is not None and label is None:
         raise BadInput(f"--classifier {classifier}: name the --label column that it is compared with")
-    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread)
+    decoding = DecodingOptions(max_new_tokens, temperature, top_k, top_p, min_p, spread)
     check_sampling(asked, decoding)
     chosen = draw_seed() >> 11 if seed is None else seed  # 53 bits: the most that every reader of JSON numbers keeps
     settings = Augmentation(
@@ -194,7 +193,7 @@ def augment(
         paths=paths,
         seed=chosen if seed is not None or not resume else _seed_of(output, chosen),
         shots=_shots(shots, shot_template, shot_template_file),
-        decoding=decoding,
+        decoding=decoding.choice,
         new_tokens=max_new_tokens or _NEW_TOKENS,
         stop=tuple(text.replace("\\n", "\n") for text in stop or ()),
         chat=chat,
@@ -204,28 +203,37 @@ def augment(
         keep_source=keep_source,
         batch=batch,
     )
+    files = _Files(source, split, output, resume, overwrite)
+    writing = ModelRequest(model, routing, noise, device, dtype)
     with engines.temporary_folder() as folder:
-        report = _run(
-            source, split, output, settings, model, routing, noise, judge, classifier, resume, overwrite, device, dtype,
-            asked, Path(folder),
-        )  # fmt: skip
+        report = _run(files, settings, writing, _Readers(judge, classifier), asked, Path(folder))
     _show(report, output, settings.seed, as_json)
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Where rows come from and go to, and what becomes of an output that is there."""
+
+    source: str
+    split: str
+    output: str
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class _Readers:
+    """The models that read what was written; None for the one that wrote, and for no classifier."""
+
+    judge: str | None
+    classifier: str | None
+
+
 def _run(
-    source: str,
-    split: str,
-    output: str,
+    files: _Files,
     settings: "Augmentation",
-    model: str | None,
-    routing: str | None,
-    noise: Noise,
-    judge: str | None,
-    classifier: str | None,
-    resume: bool,
-    overwrite: bool,
-    device: str,
-    dtype: str,
+    writing: ModelRequest,
+    readers: _Readers,
     engine: engines.Engine,
     keep: Path,
 ) -> "Report | None":
@@ -235,33 +243,33 @@ def _run(
     from stochroute.cli.progress import progress_bar
     from stochroute.cli.routings import calibrated_model
 
-    check_output(output, resume, overwrite)
-    opened = open_source(source, split)
-    loaded = load_model(model, device if engine.name == "transformers" else "cpu", dtype)
-    judging = None if settings.filters.max_nats is None else _judge(judge, loaded, device)
-    classifying = None if classifier is None else _classifier(classifier)
+    check_output(files.output, files.resume, files.overwrite)
+    opened = open_source(files.source, files.split)
+    loaded = load_model(writing.model, writing.device if engine.name == "transformers" else "cpu", writing.dtype)
+    judge = None if settings.filters.max_nats is None else _judge(readers.judge, loaded, writing.device)
+    classifier = None if readers.classifier is None else _classifier(readers.classifier)
     embedder = _embedder() if settings.near is not None and settings.near.method == "embeddings" else None
-    routed, _ = calibrated_model(loaded, routing, noise)
-    start = _start(engine, loaded, routed, routing, settings.new_tokens, keep)
+    routed, _ = calibrated_model(loaded, writing.routing, writing.noise)
+    start = _start(engine, loaded, routed, writing.routing, settings.new_tokens, keep)
     try:
         with progress_bar("rows") as progress:
             return run(
                 opened,
-                output,
+                files.output,
                 settings,
                 loaded,
                 routed,
-                judge=judging,
-                classifier=classifying,
+                judge=judge,
+                classifier=classifier,
                 embedder=embedder,
                 start=start,
-                resume=resume,
-                overwrite=overwrite,
+                resume=files.resume,
+                overwrite=files.overwrite,
                 progress=progress,
             )
     except KeyboardInterrupt:
         raise Interrupted(
-            f"interrupted: whole batches are in {output}.journal; the same command with --resume goes on"
+            f"interrupted: whole batches are in {files.output}.journal; the same command with --resume goes on"
         ) from None
 
 
@@ -347,7 +355,7 @@ def _embedder() -> "Embedder":
     try:
         return WordLlamaEmbedder()
     except ImportError as error:
-        raise _missing(error, "eval") from error
+        raise missing_packages(error, "eval") from error
 
 
 def _check_packages() -> None:
@@ -355,11 +363,7 @@ def _check_packages() -> None:
 
     for package in ("datasets", "datasketch"):
         if find_spec(package) is None:
-            raise _missing(ImportError(f"no module {package!r}"), "apps")
-
-
-def _missing(error: ImportError, extra: str) -> BadInput:
-    return BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[{extra}]'")
+            raise missing_packages(ImportError(f"no module {package!r}"), "apps")
 
 
 def _show(report: "Report | None", output: str, seed: int, as_json: bool) -> None:

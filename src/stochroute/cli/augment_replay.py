@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from stochroute.cli.errors import BadInput, Failed
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.loading import LoadedModel, load_model
 
 
 def replay_rows(

@@ -12,10 +12,10 @@ import typer
 
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput
-from stochroute.cli.models import load_model
 from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import Noise, check_routing
 from stochroute.config import DEFAULT_BUDGET, Quantity, Split
+from stochroute.loading import load_model
 from stochroute.paths import check_seed
 
 
@@ -67,7 +67,8 @@ def calibrate(
     loaded = load_model(model, device, dtype)
 
     # imported only now, since these bring in torch, transformers and rich
-    from stochroute.cli.routings import Calibration, calibrated, routed_model
+    from stochroute.calibration.loaded import Calibration, calibrated
+    from stochroute.cli.routings import routed_model
 
     routed = routed_model(loaded, routing, noise)
     asked = Calibration(budget, prompts, cast(Any, quantity), cast(Any, split), pairs, seed)

@@ -12,14 +12,14 @@ import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
-from stochroute.cli.models import load_model
 from stochroute.cli.prompts import is_piped
-from stochroute.cli.request import Decoding, Noise, check_routing
+from stochroute.cli.request import DecodingOptions, Noise, check_routing
+from stochroute.loading import load_model
 from stochroute.paths import check_seed, draw_seed
 
 if TYPE_CHECKING:
     from stochroute.applications.chat import Conversation, Frame, Speaker, Transcript
-    from stochroute.cli.models import LoadedModel
+    from stochroute.loading import LoadedModel
 
 _TALK, _TOKENS, _IN_OUT = "The conversation", sampling_options.PANEL, "Input, output"
 
@@ -130,7 +130,7 @@ def chat(
         loaded = load_model(model or transcript.model, device, dtype)
         conversation = _resumed(transcript, loaded, paths)
     else:
-        decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread)
+        decoding = DecodingOptions(max_new_tokens, temperature, top_k, top_p, min_p, spread)
         _check_frame(system, script, scene, you, other, language, model)
         loaded = load_model(model, device, dtype)
         seed = draw_seed() >> 11 if seed is None else seed  # 53 bits, which every reader of JSON numbers keeps exact
@@ -233,10 +233,9 @@ def _resumed(transcript: "Transcript", loaded: "LoadedModel", paths: int) -> "Co
     return resume(transcript, loaded, attach(loaded, transcript), paths)
 
 
-def _speaker(loaded: "LoadedModel", routing: str | None, noise: Noise, decoding: Decoding) -> "Speaker":
+def _speaker(loaded: "LoadedModel", routing: str | None, noise: Noise, decoding: DecodingOptions) -> "Speaker":
     from stochroute.applications.chat import Speaker
     from stochroute.cli.routings import calibrated_model
-    from stochroute.evaluation import arms
 
     asked, context = decoding.max_new_tokens, loaded.context
     if asked is not None and context is not None and asked >= context:
@@ -244,10 +243,7 @@ def _speaker(loaded: "LoadedModel", routing: str | None, noise: Noise, decoding:
     routed, report = calibrated_model(loaded, routing, noise)
     if report is not None:
         typer.echo(f"calibrated to {report.nats:.3g} nats a noised position on neutral passages", err=True)
-    sampling = arms.Decoding(
-        decoding.temperature, decoding.top_p, decoding.top_k, decoding.min_p, spread=decoding.spread
-    )
-    return Speaker(loaded, routed, sampling, asked)
+    return Speaker(loaded, routed, decoding.choice, asked)
 
 
 def _check_frame(

@@ -7,9 +7,9 @@ from itertools import groupby
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stochroute.cli.errors import BadInput, Failed, Interrupted
+from stochroute.cli.progress import progress_bars
 from stochroute.cli.rows import Row, RowFile
 from stochroute.cli.show import Summary, show
 from stochroute.cli.walks import Batch, Walks
@@ -93,14 +93,11 @@ def check_replay(walks: Walks, row: Row, beside_rows: bool) -> None:
 
 def _walk(walks: Walks, finished: int, most: int) -> Iterator[list[Row]]:
     """The rows of each batch, with a progress bar on a terminal where there are several batches."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    several = walks.total - finished > most and console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not several) as progress:
-        task = progress.add_task("texts", total=walks.total, completed=finished)
+    with progress_bars(wanted=walks.total - finished > most) as bars:
+        task = bars.add_task("texts", total=walks.total, completed=finished)
         for batch in walks.batches(finished, most):
             rows = walks.walk(batch)
-            progress.advance(task, len(rows))
+            bars.advance(task, len(rows))
             yield rows
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from stochroute.cli.engines import greedy_receipt, hosted, start_engine
-from stochroute.cli.models import LoadedModel, continuation
 from stochroute.cli.request import Request
 from stochroute.cli.rows import Row
 from stochroute.cli.walks import Batch, Walks
+from stochroute.loading import LoadedModel, continuation
 
 
 class EngineWalks(Walks):

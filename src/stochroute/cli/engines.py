@@ -2,18 +2,19 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochroute.cli.errors import BadInput, one_line
-from stochroute.cli.models import LoadedModel
+from stochroute.cli.errors import BadInput
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel
 
 if TYPE_CHECKING:
+    from stochroute.engines.token_writer import TokenWriter
     from stochroute.generation.receipts import Receipt
 
 ENGINES = ("transformers", "vllm", "ray")
@@ -103,27 +104,6 @@ def hosted(loaded: LoadedModel, routed: Any, routing: str | None, keep: Path) ->
     return Hosted(_folder_of(loaded), dtype, additional)
 
 
-class TokenWriter(Protocol):
-    """An engine that has started, and writes texts along paths, greedily.
-
-    Attributes:
-        engine: its name and version, as a receipt names it.
-    """
-
-    engine: str
-
-    def write(
-        self,
-        prompts: Sequence[Sequence[int]],
-        paths: Sequence[int],
-        starts: Sequence[int],
-        new_tokens: int,
-        stops: Sequence[int],
-    ) -> list[list[int]]:
-        """The new token ids of each prompt along its own path; see `stochroute.engines.vllm.launch.Writer`."""
-        ...
-
-
 def greedy_receipt(engine: Engine, routed: Any, new_tokens: int) -> "Receipt":
     """The receipt of a greedy text, by transformers and along path 0 from position 0: the engine has yet to start.
 
@@ -143,7 +123,7 @@ def greedy_receipt(engine: Engine, routed: Any, new_tokens: int) -> "Receipt":
     return receipt
 
 
-def start_engine(engine: Engine, start: Hosted) -> TokenWriter:
+def start_engine(engine: Engine, start: Hosted) -> "TokenWriter":
     """Starts it, which takes a while; BadInput where it is not installed, or would not walk paths."""
     try:
         # their packages are not there for the type checker

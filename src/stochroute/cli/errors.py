@@ -2,6 +2,8 @@
 
 import traceback
 
+from stochroute.errors import one_line
+
 
 class BadInput(ValueError):
     """An argument, a file or a model that cannot be used. The message names it and says what to do."""
@@ -31,10 +33,9 @@ def came_from_ctrl_c(error: BaseException | None) -> bool:
     return False
 
 
-def one_line(error: BaseException | str) -> str:
-    """The message without line breaks, at most 400 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:399] + "…"
+def missing_packages(error: ImportError, extra: str) -> BadInput:
+    """What to raise where an optional package is not installed."""
+    return BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[{extra}]'")
 
 
 class Interrupted(Exception):

@@ -7,6 +7,7 @@ import json as json_format
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,11 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from stochroute.cli import model_options
-from stochroute.cli.errors import BadInput, Failed, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.errors import BadInput, Failed, Interrupted
+from stochroute.cli.progress import progress_bars
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel, load_model
 from stochroute.paths import check_seed
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from stochroute.evaluation.arms import Arm
     from stochroute.evaluation.checkers import Checker
     from stochroute.evaluation.evaluate import Judges
@@ -159,8 +164,8 @@ def evaluate(
     except OSError as error:
         raise BadInput(f"--output {output}: {error.strerror or error}; choose another place") from error
     try:
-        with _Bars() as bars:
-            result = run_evaluation(evaluation, run, _command(), bars)
+        with progress_bars() as bars:
+            result = run_evaluation(evaluation, run, _command(), _Stages(bars))
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted: what was done is in {output}; the same command with --resume goes on"
@@ -176,26 +181,15 @@ def evaluate(
         )
 
 
-class _Bars:
-    """A progress bar for the stage at work, on standard error, where that is a terminal."""
+@dataclass(frozen=True)
+class _Stages:
+    """A progress bar for each stage; see `stochroute.evaluation.evaluate.Progress`."""
 
-    def __enter__(self) -> "_Bars":
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._bars.start()
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self._bars.stop()
+    bars: "Progress"
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """See `stochroute.evaluation.evaluate.Progress`."""
-        task = self._bars.add_task(name, total=total)
-        return lambda steps: self._bars.advance(task, steps)
+        task = self.bars.add_task(name, total=total)
+        return lambda steps: self.bars.advance(task, steps)
 
 
 def _check_numbers(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import load_model
-from stochroute.cli.request import Decoding, Noise, check_routing
+from stochroute.cli.errors import BadInput, Interrupted, missing_packages
+from stochroute.cli.request import DecodingOptions, ModelRequest, Noise, check_routing
+from stochroute.loading import load_model
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def explore(
         until=until,
         most=most,
         batch=batch,
-        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p),
+        decoding=DecodingOptions(max_new_tokens, temperature, top_k, top_p, min_p).choice,
         new_tokens=max_new_tokens or (_STORY_TOKENS if model is None else _NEW_TOKENS),
         stop=tuple(text.replace("\\n", "\n") for text in stop or ()),
         chat=chat,
@@ -149,7 +149,7 @@ def explore(
     reader = _reader(kind, embedder, 0.8 if same_above is None else same_above)
     if overwrite and output is not None:
         Path(output).unlink(missing_ok=True)
-    explored = _run(given, settings, reader, model, routing, noise, output, resume, device, dtype)
+    explored = _run(given, settings, reader, ModelRequest(model, routing, noise, device, dtype), output, resume)
 
     from stochroute.applications.explore import cluster, write_map
 
@@ -175,20 +175,16 @@ def _run(
     prompt: str,
     settings: "Exploration",
     reader: "Reader",
-    model: str | None,
-    routing: str | None,
-    noise: Noise,
+    asked: ModelRequest,
     output: str | None,
     resume: bool,
-    device: str,
-    dtype: str,
 ) -> "Explored":
     from stochroute.applications.explore import explore as run
     from stochroute.cli.progress import progress_bar
     from stochroute.cli.routings import calibrated_model
 
-    loaded = load_model(model, device, dtype)
-    routed, _ = calibrated_model(loaded, routing, noise)
+    loaded = load_model(asked.model, asked.device, asked.dtype)
+    routed, _ = calibrated_model(loaded, asked.routing, asked.noise)
     walked = 0
     try:
         with progress_bar("paths") as progress:
@@ -265,7 +261,7 @@ def _embedder() -> "Embedder":
     try:
         return WordLlamaEmbedder()
     except ImportError as error:
-        raise BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[apps]'") from error
+        raise missing_packages(error, "apps") from error
 
 
 def _reader(kind: str, embedder: "Embedder", above: float) -> "Reader":

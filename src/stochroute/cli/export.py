@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options
-from stochroute.cli.errors import BadInput, one_line
-from stochroute.cli.models import encode, load_model
+from stochroute.cli.errors import BadInput
 from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import Noise, check_routing
+from stochroute.errors import one_line
+from stochroute.loading import encode, load_model
 from stochroute.paths import format_path, parse_path
 
 
@@ -64,7 +65,8 @@ def export(
 
     # imported only now, since these bring in torch and transformers
     from stochroute.calibration import neutral_rows
-    from stochroute.cli.routings import Calibration, calibrated, routed_model
+    from stochroute.calibration.loaded import Calibration, calibrated
+    from stochroute.cli.routings import routed_model
     from stochroute.integrations import gguf as control
 
     routed = routed_model(loaded, routing, noise)

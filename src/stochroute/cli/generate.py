@@ -11,10 +11,10 @@ import typer
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.engines import ENGINES, EngineName, EngineOptions, read_engine, temporary_folder
 from stochroute.cli.errors import BadInput
-from stochroute.cli.models import load_model
 from stochroute.cli.prompts import read_prompts
-from stochroute.cli.request import Decoding, Noise, Request, parse_replay
+from stochroute.cli.request import DecodingOptions, Noise, Request, parse_replay
 from stochroute.cli.rows import RowFile
+from stochroute.loading import load_model
 from stochroute.paths import draw_seed
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def generate(
         model=model,
         routing=routing,
         noise=Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget),
-        decoding=Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread),
+        decoding=DecodingOptions(max_new_tokens, temperature, top_k, top_p, min_p, spread),
         chat=chat,
         json=json,
         output=output,

@@ -8,7 +8,8 @@ import sys
 
 import typer
 
-from stochroute.cli.errors import BadInput, one_line
+from stochroute.cli.errors import BadInput
+from stochroute.errors import one_line
 
 
 def lm_eval(context: typer.Context) -> None:

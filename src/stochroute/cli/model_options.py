@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from stochroute.cli.errors import BadInput
-from stochroute.cli.models import check_model_name
+from stochroute.loading import check_model_name
 
 PANEL = "Model"
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")

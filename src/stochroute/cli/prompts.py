@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from stochroute.cli.errors import BadInput, one_line
+from stochroute.cli.errors import BadInput
+from stochroute.errors import one_line
 
 
 def read_prompts(arguments: list[str], file: str | None) -> list[str]:

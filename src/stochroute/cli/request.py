@@ -19,6 +19,7 @@ from stochroute.config import (
     Strength,
     Structural,
 )
+from stochroute.generation import decoding
 from stochroute.paths import check_seed, parse_path
 
 Hold = int | Literal["sequence"]
@@ -88,13 +89,27 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How tokens are chosen. Any sampling option turns sampling on; what is not asked for is off, whatever the model's
-    own defaults say (transformers would add a top-k of 50).
+class ModelRequest:
+    """The model that writes, how it is routed, and where it computes.
+
+    Attributes:
+        model: a folder or a Hub name, None for the embedded model.
+        routing: a saved routing's folder, None when `noise` describes one.
+    """
+
+    model: str | None
+    routing: str | None
+    noise: Noise
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """The options of decoding, as they are given.
 
     Attributes:
         max_new_tokens: None for a default that fits the model.
-        spread: whether sampled texts of one prompt are spread evenly.
     """
 
     max_new_tokens: int | None
@@ -107,30 +122,18 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise BadInput(f"--max-new-tokens {self.max_new_tokens}: must be at least 1")
-        if self.temperature is not None and not (0 < self.temperature < math.inf):
-            raise BadInput(f"--temperature {self.temperature}: must be above 0; leave it out for greedy decoding")
-        if self.top_k is not None and self.top_k < 1:
-            raise BadInput(f"--top-k {self.top_k}: must be at least 1; leave it out to keep every token")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise BadInput(f"--top-p {self.top_p}: must be in (0, 1]; leave it out to keep every token")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise BadInput(f"--min-p {self.min_p}: must be in [0, 1]; leave it out to keep every token")
-        if self.spread and not self.samples:
+        try:
+            chosen = decoding.Decoding(self.temperature, self.top_p, self.top_k, self.min_p)
+        except ValueError as error:
+            name, _, remedy = str(error).partition(" ")
+            raise BadInput(f"--{name.replace('_', '-')} {remedy}") from error
+        if self.spread and not chosen.samples:
             raise BadInput("--spread has no effect on greedy decoding: add --temperature 1, or leave it out")
 
     @property
-    def samples(self) -> bool:
-        return any(value is not None for value in (self.temperature, self.top_k, self.top_p, self.min_p))
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `generate` that choose tokens, with every truncation stated."""
-        from stochroute.generation.settings import UNTRUNCATED
-
-        if not self.samples:
-            return {"do_sample": False}
-        names = ("temperature", "top_k", "top_p", "min_p")
-        asked = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return {"do_sample": True, "spread": self.spread, **UNTRUNCATED, **asked}
+    def choice(self) -> decoding.Decoding:
+        """How tokens are chosen."""
+        return decoding.Decoding(self.temperature, self.top_p, self.top_k, self.min_p, spread=self.spread)
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class Request:
     model: str | None
     routing: str | None
     noise: Noise
-    decoding: Decoding
+    decoding: DecodingOptions
     chat: bool
     json: bool
     output: str | None
@@ -196,9 +199,9 @@ class Request:
         check_routing(self.routing, self.noise)
 
 
-def check_sampling(engine: Engine, decoding: Decoding) -> None:
+def check_sampling(engine: Engine, asked: DecodingOptions) -> None:
     """BadInput where tokens are to be drawn by an engine that does not draw them from the path."""
-    if engine.name != "transformers" and decoding.samples:
+    if engine.name != "transformers" and asked.choice.samples:
         raise BadInput(
             f"--engine {engine.name}: samples by itself, not from the path, so no id would replay a text; "
             "leave --temperature, --top-k, --top-p and --min-p out, or use --engine transformers"

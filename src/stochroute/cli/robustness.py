@@ -4,8 +4,7 @@ stochroute robustness --set questions.jsonl --model NAME --perturbations typos,d
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +13,9 @@ import typer
 
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted
-from stochroute.cli.models import load_model
+from stochroute.cli.progress import progress_bar
 from stochroute.cli.request import Noise, check_routing
+from stochroute.loading import load_model
 
 if TYPE_CHECKING:
     from stochroute.config import RoutingConfig
@@ -151,41 +151,30 @@ def robustness(
 def _run(
     plan: "Plan", items: "Sequence[Item]", answers: "Answers", tables: "Tables", output: str | None, resume: bool
 ) -> dict[str, Any]:
+    from stochroute.resumable import ResumableFile
     from stochroute.robustness import Sample, report, run
     from stochroute.robustness.runs import check_plan, identity, number_of_samples
-    from stochroute.robustness.store import Store
 
     check_plan(plan, items, answers, tables)
     total = number_of_samples(plan, items, len(answers.routings))
-    store = Store(output, identity(plan, items, answers, tables), resume, Sample.from_json)
-    samples = [Sample.from_json(sample) for sample in store.samples]
+    results = ResumableFile(output, identity(plan, items, answers, tables), resume, Sample.from_json)
+    samples = [Sample.from_json(sample) for sample in results.entries]
     try:
-        with _progress(total, len(samples)) as advance:
+        with progress_bar("prompts") as progress:
+            progress(len(samples), total)
 
             def keep(sample: "Sample") -> None:
-                store.add(asdict(sample))
-                advance()
+                results.add(asdict(sample))
+                progress(len(results.entries), total)
 
             chosen = run(plan, items, answers, tables, samples, keep)
     except KeyboardInterrupt:
         there = f"are in {output}; the same command with --resume goes on" if output else "were made and are lost"
-        raise Interrupted(f"interrupted: {len(store.samples)} of {total} samples {there}") from None
+        raise Interrupted(f"interrupted: {len(results.entries)} of {total} samples {there}") from None
     finally:
-        store.close()
+        results.close()
         answers.close()
     return report(plan, items, samples, chosen)
-
-
-@contextmanager
-def _progress(total: int, done: int) -> "Generator[Callable[[], None]]":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("prompts", total=total, completed=done)
-        yield lambda: progress.advance(task)
 
 
 def _routings(noise: Noise, strengths: str | None, routing: str | None) -> "dict[str, RoutingConfig | str]":

@@ -13,10 +13,11 @@ import typer
 
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.engines import EngineName, EngineOptions, check_device, read_engine
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import STORY_TEMPLATE, LoadedModel, load_model
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.request import Noise, check_routing
 from stochroute.cli.serve_vllm import SERVING, Asked, serve_with_vllm
+from stochroute.errors import one_line
+from stochroute.loading import STORY_TEMPLATE, LoadedModel, load_model
 
 _NETWORK, _LIMITS = "Network", "Limits"
 _BACKLOG = 2048

@@ -9,9 +9,10 @@ from typing import Any
 import typer
 
 from stochroute.cli.engines import Engine, hosted, temporary_folder
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import STORY_TEMPLATE, load_model
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.request import Noise
+from stochroute.errors import one_line
+from stochroute.loading import STORY_TEMPLATE, load_model
 
 SERVING = ("transformers", "vllm")
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from stochroute.cli.errors import BadInput, Interrupted, one_line
+from stochroute.cli.errors import BadInput, Interrupted
 from stochroute.cli.model_options import DTYPES
-from stochroute.cli.models import check_model_name, load_model
+from stochroute.errors import one_line
+from stochroute.loading import check_model_name, load_model
 
 
 def train(

@@ -11,9 +11,9 @@ import typer
 
 from stochroute.cli import model_options, noise_options
 from stochroute.cli.errors import BadInput, Interrupted
-from stochroute.cli.models import LoadedModel, encode, load_model
 from stochroute.cli.prompts import read_prompts
 from stochroute.cli.request import Noise
+from stochroute.loading import LoadedModel, encode, load_model
 
 if TYPE_CHECKING:
     from stochroute.routed import RoutedModel

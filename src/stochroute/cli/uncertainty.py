@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochroute.cli import model_options, noise_options
-from stochroute.cli.errors import BadInput, Interrupted, one_line
-from stochroute.cli.models import LoadedModel, load_model
+from stochroute.cli.errors import BadInput, Interrupted, missing_packages
+from stochroute.cli.progress import progress_bars
 from stochroute.cli.request import Noise
+from stochroute.errors import one_line
+from stochroute.loading import LoadedModel, check_chat, load_model
 
 if TYPE_CHECKING:
     from stochroute.uncertainty import Answered, AnswerFile, Arm, Asker, Equivalence, Question
@@ -172,11 +174,7 @@ def _read(file: str, task: str, question: str | None, answer: str | None, limit:
     except OSError as error:
         raise BadInput(f"{file}: {error.strerror or error}; name a readable file") from error
     except ImportError as error:
-        raise _missing(error) from error
-
-
-def _missing(error: ImportError) -> BadInput:
-    return BadInput(f"this needs more packages ({one_line(error)}): pip install 'stochroute[eval]'")
+        raise missing_packages(error, "eval") from error
 
 
 def _arms(
@@ -221,8 +219,7 @@ def _asker(
 ) -> "Asker":
     from stochroute.uncertainty import TASKS, Asker
 
-    if chat and not loaded.tokenizer.chat_template:
-        raise BadInput(f"--chat: the tokenizer of {loaded.name} has no chat template; leave --chat out")
+    check_chat(loaded, chat)
     return Asker(loaded.model, loaded.tokenizer, TASKS[task], paths, seed, template, new_tokens, chat, likelihoods)
 
 
@@ -265,21 +262,16 @@ def _ask_all(
 
 def _left(arms: "list[Arm]", questions: int, done: int, batch: int, total: int) -> "Iterator[tuple[Arm, list[int]]]":
     """What is still to be asked, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        shown = progress.add_task("asking", total=total, completed=done)
+    with progress_bars() as bars:
+        task = bars.add_task("asking", total=total, completed=done)
         for number, arm in enumerate(arms):
-            progress.update(shown, description=arm.name)
+            bars.update(task, description=arm.name)
             first = max(0, done - number * questions)
             size = 1 if arm.dropout else batch  # the masks of dropout are the batch's
             for begin in range(first, questions, size):
                 indices = list(range(begin, min(begin + size, questions)))
                 yield arm, indices
-                progress.advance(shown, len(indices))
+                bars.advance(task, len(indices))
 
 
 def _equivalence(nli: str | None, embeddings: str | None) -> "Equivalence":
@@ -301,7 +293,7 @@ def _detections(
     try:
         from stochroute.uncertainty.report import report
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing_packages(error, "eval") from error
     return report(rows, [arm.name for arm in arms], questions, equivalence, seed)
 
 

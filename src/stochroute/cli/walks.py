@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from stochroute.cli.errors import BadInput
-from stochroute.cli.models import LoadedModel, continuation, encode
-from stochroute.cli.request import Decoding, Request
+from stochroute.cli.request import DecodingOptions, Request
 from stochroute.cli.routings import calibrated_model
 from stochroute.cli.rows import Row
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.generation.padding import pad_left
+from stochroute.loading import LoadedModel, continuation, encode
 from stochroute.paths import derive_paths
 
 # New tokens when nothing is asked for. A story of the embedded model ends by itself well before.
@@ -40,7 +40,7 @@ class Walks:
         self.paths_each = request.paths or len(request.replay)
         self._replay = request.replay
         self._tokens = encode(loaded, prompts, request.chat)
-        self._decoding = request.decoding
+        self._decoding = request.decoding.choice
         self._new_tokens = _new_tokens(request.decoding, loaded, max(map(len, self._tokens)))
         self._routed, self.report = calibrated_model(loaded, request.routing, request.noise)
 
@@ -93,7 +93,7 @@ class Walks:
         return rows
 
 
-def _new_tokens(decoding: Decoding, loaded: LoadedModel, longest_prompt: int) -> int:
+def _new_tokens(decoding: DecodingOptions, loaded: LoadedModel, longest_prompt: int) -> int:
     asked = decoding.max_new_tokens
     room = None if loaded.context is None else loaded.context - longest_prompt
     if asked is None:

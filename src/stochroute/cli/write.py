@@ -13,15 +13,15 @@ import typer
 
 from stochroute.cli import model_options, noise_options, sampling_options
 from stochroute.cli.errors import BadInput, Failed, Interrupted
-from stochroute.cli.models import load_model
 from stochroute.cli.progress import progress_bar
-from stochroute.cli.request import Decoding, Noise, check_routing
+from stochroute.cli.request import DecodingOptions, Noise, check_routing
+from stochroute.loading import load_model
 from stochroute.paths import check_seed, draw_seed
 
 if TYPE_CHECKING:
     from stochroute.applications.write import Author, Choice, Form, Node, Tree
     from stochroute.applications.write.quality import Quality
-    from stochroute.cli.models import LoadedModel
+    from stochroute.loading import LoadedModel
 
 _WHAT, _TOKENS, _IN_OUT = "What is written", sampling_options.PANEL, "Input, output"
 
@@ -105,7 +105,7 @@ def write(
     A tree to walk: stochroute write "Once upon a time" --walk --keep 3
     """  # fmt: skip
     noise = Noise(strength, layers, hold, noise_form, span, attention_strength, expert_strength, budget)
-    decoding = Decoding(max_new_tokens, temperature, top_k, top_p, min_p, spread)
+    decoding = DecodingOptions(max_new_tokens, temperature, top_k, top_p, min_p, spread)
     check_routing(routing, noise)
     if depth is not None and depth < 1:
         raise BadInput(f"--depth {depth}: grow at least one step")
@@ -170,13 +170,12 @@ def _author(
     form: "Form",
     routing: str | None,
     noise: Noise,
-    decoding: Decoding,
+    decoding: DecodingOptions,
     judge: str | None,
     device: str,
 ) -> tuple["Author", "Quality"]:
     from stochroute.applications.write import Author, Clean, Judged, Quatrain
     from stochroute.cli.routings import calibrated_model
-    from stochroute.evaluation import arms
     from stochroute.evaluation.judging import Judge
 
     if isinstance(form, Quatrain) and not _knows_chinese(loaded):
@@ -190,10 +189,7 @@ def _author(
     routed, report = calibrated_model(loaded, routing, noise)
     if report is not None:
         typer.echo(f"calibrated to {report.nats:.3g} nats a noised position on neutral passages", err=True)
-    sampling = arms.Decoding(
-        decoding.temperature, decoding.top_p, decoding.top_k, decoding.min_p, spread=decoding.spread
-    )
-    author = Author(loaded, routed, form, sampling, decoding.max_new_tokens)
+    author = Author(loaded, routed, form, decoding.choice, decoding.max_new_tokens)
     return author, Clean(loaded, routed) if judging is None else Judged(judging)
 
 

@@ -14,7 +14,7 @@ from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stochroute.measuring.creativity import Decoding
+    from stochroute.generation.decoding import Decoding
     from stochroute.routed import RoutedModel
     from stochroute.tasks import Score, TokenTask
 
@@ -57,7 +57,7 @@ def load_creative(name: str) -> CreativeModel:
         raise ValueError(f"no model for {name!r} travels with the package: choose {' or '.join(CREATIVE_TASKS)}")
     from transformers import LlamaForCausalLM
 
-    from stochroute.measuring.creativity import Decoding
+    from stochroute.generation.decoding import Decoding
     from stochroute.routed import RoutedModel
     from stochroute.tasks import TASKS, TokenTask
 

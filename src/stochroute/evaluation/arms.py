@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from stochroute.config import Attention, Experts, RoutingConfig, Structural
-from stochroute.generation.settings import UNTRUNCATED
+from stochroute.generation.decoding import GREEDY, Decoding
 
 Family = Literal["paths", "sampler", "search", "dropout"]
 
@@ -19,40 +19,18 @@ _SPREAD = ("temperature", "top-k", "hot top-k", "hot min-p")  # samplers that ar
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How tokens are chosen; None leaves a thing out, and nothing that is left out happens all the same.
+class WithoutPaths:
+    """One way of `evaluation.searches` to have different texts; the others are None.
 
     Attributes:
-        temperature, top_p, top_k, min_p, typical_p: any of them turns sampling on, drawn from the path; a sampler is
-            always told all of them, because transformers would add a top-k of 50 by itself.
         beams: width of a beam search that keeps the samples' number of texts.
         diversity_penalty: λ of a diverse beam search with one beam a group (Vijayakumar et al. 2018, arXiv 1610.02424).
         dropout: share of the feed-forward outputs dropped at every forward pass (Monte Carlo dropout).
-        spread: whether the sampled texts of one prompt share its distribution out (`generation.spreading`).
     """
 
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    typical_p: float | None = None
     beams: int | None = None
     diversity_penalty: float | None = None
     dropout: float | None = None
-    spread: bool = False
-
-    @property
-    def samples(self) -> bool:
-        """Whether tokens are drawn."""
-        return any(v is not None for v in (self.temperature, self.top_p, self.top_k, self.min_p, self.typical_p))
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `generate` for sampling or for greedy decoding, with every truncation stated."""
-        if not self.samples:
-            return {"do_sample": False}
-        names = ("temperature", "top_p", "top_k", "min_p", "typical_p")
-        asked = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return {"do_sample": True, "spread": self.spread, **UNTRUNCATED, **asked}
 
 
 @dataclass(frozen=True)
@@ -66,14 +44,16 @@ class Setting:
         decoding: how tokens are chosen.
         routing: the noise; where there is a budget its strengths are still to be found.
         budget: mean KL(routed ‖ clean) in nats per noised position; None without noise.
+        without_paths: a search or dropout in place of decoding and routing.
     """
 
     arm: str
     family: Family
     label: str
-    decoding: Decoding = Decoding()
+    decoding: Decoding = GREEDY
     routing: RoutingConfig = NO_NOISE
     budget: float | None = None
+    without_paths: WithoutPaths | None = None
 
     @property
     def name(self) -> str:
@@ -83,13 +63,12 @@ class Setting:
     @property
     def replays(self) -> bool:
         """Whether a text comes back from its path id: all do but those of searches and of dropout."""
-        return self.family in ("paths", "sampler")
+        return self.without_paths is None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types, what is left out of the decoding left out here."""
-        decoding = {
-            name: value for name, value in asdict(self.decoding).items() if value is not None and value is not False
-        }
+        """As JSON types; what takes the place of paths stands in the decoding, and what is left out is left out."""
+        others = {} if self.without_paths is None else asdict(self.without_paths)
+        decoding = self.decoding.to_dict() | {name: value for name, value in others.items() if value is not None}
         routing = self.routing.to_dict()
         return {"arm": self.arm, "family": self.family, "label": self.label, "decoding": decoding,
                 "routing": routing, "budget": self.budget}  # fmt: skip
@@ -206,15 +185,15 @@ def _sampled_paths(structural: Structural, budget: float) -> list[Arm]:
 
 def _others(samples: int) -> list[Arm]:
     widths = [max(samples + step, round(samples * factor)) for step, factor in enumerate((1, 1.25, 1.5, 2, 3))]
-    sweeps: list[tuple[str, Family, str, list[tuple[str, Decoding]]]] = [
+    sweeps: list[tuple[str, Family, str, list[tuple[str, WithoutPaths]]]] = [
         ("beam search", "search", f"the {samples} best beams",
-         [(f"width {w}", Decoding(beams=w)) for w in widths]),
+         [(f"width {w}", WithoutPaths(beams=w)) for w in widths]),
         ("diverse beam search", "search", "one beam a group, a penalty λ on tokens that earlier groups took",
-         [(f"λ {p}", Decoding(diversity_penalty=p)) for p in (0.1, 0.3, 0.6, 1.0, 2.0)]),
+         [(f"λ {p}", WithoutPaths(diversity_penalty=p)) for p in (0.1, 0.3, 0.6, 1.0, 2.0)]),
         ("MC dropout", "dropout", "feed-forward outputs dropped at every step, greedy",
-         [(f"rate {r}", Decoding(dropout=r)) for r in (0.02, 0.05, 0.1, 0.2, 0.3)]),
+         [(f"rate {r}", WithoutPaths(dropout=r)) for r in (0.02, 0.05, 0.1, 0.2, 0.3)]),
     ]  # fmt: skip
     return [
-        Arm(name, family, about, tuple(Setting(name, family, label, decoding) for label, decoding in sweep))
+        Arm(name, family, about, tuple(Setting(name, family, label, without_paths=other) for label, other in sweep))
         for name, family, about, sweep in sweeps
     ]

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stochroute.evaluation.arms import Decoding, Setting
+from stochroute.evaluation.arms import Setting
+from stochroute.generation.decoding import Decoding
 from stochroute.measuring.timing import interleaved, ratio
 from stochroute.routed import RoutedModel, route
 

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-SAME_MEANING = 0.8  # cosine from which two texts count as saying the same, see docs/evaluation.md
 _SHORT = 5  # words; NoveltyBench compares shorter texts by their words
 
 

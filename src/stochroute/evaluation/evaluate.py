@@ -9,7 +9,6 @@ import torch
 import transformers
 
 from stochroute import __version__
-from stochroute.cli.models import LoadedModel, encode
 from stochroute.evaluation.arms import Arm, Setting
 from stochroute.evaluation.assessment import Assessment, assess
 from stochroute.evaluation.budgets import find_strengths
@@ -24,6 +23,7 @@ from stochroute.evaluation.run import RESULT_FILE, Run, Sample
 from stochroute.evaluation.sampling import Sampler
 from stochroute.evaluation.scoring import Score, Scorer, Thresholds, score_missing, thresholds_of
 from stochroute.generation.receipts import fingerprint
+from stochroute.loading import LoadedModel, encode
 from stochroute.noise import NOISE_VERSION
 
 COST_FILE = "costs.json"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stochroute.cli.models import LoadedModel
 from stochroute.generation.receipts import fingerprint
+from stochroute.loading import LoadedModel
 from stochroute.measuring.nats import IGNORED, row_nats
 
 

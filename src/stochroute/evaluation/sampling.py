@@ -7,11 +7,11 @@ plan, not by where a run was interrupted: in float32 another batch can decide a 
 
 from collections.abc import Callable
 
-from stochroute.cli.models import LoadedModel, continuation
 from stochroute.evaluation.arms import Setting
 from stochroute.evaluation.run import SAMPLE_FILE, Run, Sample
 from stochroute.evaluation.searches import write_without_paths
 from stochroute.generation.padding import pad_left
+from stochroute.loading import LoadedModel, continuation
 from stochroute.paths import derive_paths, format_path
 from stochroute.routed import RoutedModel, route
 
@@ -88,13 +88,14 @@ class Sampler:
         width = max(map(len, tokens))
         inputs = pad_left(tokens, loaded.pad, loaded.model.device)
         paths: list[str | None] = [None] * (len(tokens) * self._samples)
-        if routed is None:
+        if setting.without_paths is not None:
             # a seed of its own for each block, so that dropout masks do not depend on what was done before
             seed = derive_paths(self._seed, 1, prompt=block.start)[0]
             sequences = write_without_paths(
-                loaded.model, inputs, self._samples, setting.decoding, self._new_tokens, loaded.pad, seed
+                loaded.model, inputs, self._samples, setting.without_paths, self._new_tokens, loaded.pad, seed
             )
         else:
+            assert routed is not None, "a setting without a search or dropout is routed"
             ids = [derive_paths(self._seed, self._samples, prompt=p, spread=setting.decoding.spread) for p in block]
             out = routed.generate(
                 **inputs,

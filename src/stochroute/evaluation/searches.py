@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from stochroute.evaluation.arms import Decoding
+from stochroute.evaluation.arms import WithoutPaths
 from stochroute.routing.sites import find_feed_forward, find_layers
 
 
 @torch.no_grad()
 def write_without_paths(
-    model: Any, inputs: dict[str, Tensor], samples: int, decoding: Decoding, new_tokens: int, pad: int, seed: int
+    model: Any, inputs: dict[str, Tensor], samples: int, way: WithoutPaths, new_tokens: int, pad: int, seed: int
 ) -> Tensor:
     """`samples` texts of each prompt: int64 (prompts · samples, length), prompts included, rows of one together.
 
@@ -22,7 +22,7 @@ def write_without_paths(
         model: a transformers causal language model that is not routed.
         inputs: input_ids and attention_mask, (prompts, width), padded at the left.
         samples: texts a prompt.
-        decoding: beams, diversity_penalty or dropout.
+        way: beams, diversity_penalty or dropout.
         new_tokens: at most.
         pad: token id that fills up ended rows.
         seed: of the dropout masks; searches draw nothing.
@@ -35,16 +35,16 @@ def write_without_paths(
         "eos_token_id": stops,
         "use_cache": True,
     }
-    if decoding.beams is not None:
-        settings = GenerationConfig(num_beams=decoding.beams, num_return_sequences=samples, **common)
+    if way.beams is not None:
+        settings = GenerationConfig(num_beams=way.beams, num_return_sequences=samples, **common)
         return model.generate(**inputs, generation_config=settings)
     rows = {name: tensor.repeat_interleave(samples, 0) for name, tensor in inputs.items()}
     settings = GenerationConfig(**common)
-    if decoding.diversity_penalty is not None:
-        groups = DiverseGroups(samples, decoding.diversity_penalty)
+    if way.diversity_penalty is not None:
+        groups = DiverseGroups(samples, way.diversity_penalty)
         return model.generate(**rows, generation_config=settings, logits_processor=LogitsProcessorList([groups]))
-    assert decoding.dropout is not None, "a setting without paths is a search or dropout"
-    with dropped(model, decoding.dropout, seed):
+    assert way.dropout is not None, "a setting without paths is a search or dropout"
+    with dropped(model, way.dropout, seed):
         return model.generate(**rows, generation_config=settings)
 
 

@@ -4,7 +4,7 @@ Visibility and noise are of size O(queries + keys); a kernel expands them to (qu
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -164,12 +164,6 @@ class AttentionGradients(NamedTuple):
     amplitude: Tensor | None
     mean: Tensor | None
     sigma: Tensor | None
-
-
-class AttentionKernel(Protocol):
-    """(b, h, q, d_v) in the value's dtype; the softmax runs in float32 or wider."""
-
-    def __call__(self, inputs: AttentionInputs) -> Tensor: ...
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:

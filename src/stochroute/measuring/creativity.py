@@ -6,42 +6,13 @@ task.score(samples).creativity, task.ceiling(1024)
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from stochroute.generation.settings import UNTRUNCATED
+from stochroute.generation.decoding import Decoding
 from stochroute.routed import RoutedModel
 from stochroute.tasks import TokenTask
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How the next token is chosen: the likeliest one, or a draw. Nothing is hidden: no top-k, no other default.
-
-    Attributes:
-        temperature: None for greedy decoding.
-        top_p, min_p: cut the tail off a draw; None for the whole vocabulary.
-    """
-
-    temperature: float | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.temperature is None and (self.top_p, self.min_p) != (None, None):
-            raise ValueError(
-                f"top_p={self.top_p}, min_p={self.min_p} have no effect on greedy decoding: leave them out"
-            )
-
-    def settings(self) -> dict[str, Any]:
-        """As arguments of `generate`."""
-        if self.temperature is None:
-            return {"do_sample": False}
-        asked = {name: value for name, value in asdict(self).items() if value is not None}
-        return {"do_sample": True, **UNTRUNCATED, **asked}
 
 
 def write_samples(
@@ -67,6 +38,6 @@ def write_samples(
         max_new_tokens=task.sample_length,
         eos_token_id=task.vocabulary.end,
         pad_token_id=task.vocabulary.pad,
-        **decoding.settings(),
+        **decoding.arguments(),
     ).sequences
     return written[:, prompts.shape[1] :].cpu().numpy()

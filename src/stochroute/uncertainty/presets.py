@@ -8,7 +8,6 @@ import math
 from stochroute.config import RoutingConfig, Structural
 from stochroute.uncertainty.arms import Arm, single_pass, temperature_only
 
-PUBLISHED_PATHS = 10
 PUBLISHED_TEMPERATURE = 0.5
 _ONE_SIDED = math.sqrt(3)  # mean of U(0, α) over its standard deviation α/√12
 
@@ -18,9 +17,8 @@ def noise_injection(alpha: float = 0.05, temperature: float = PUBLISHED_TEMPERAT
 
     ε ~ U(0, α) in every channel, drawn once a path, is added to the output of every MLP of the upper third of the
     layers, at every token of question and answer, as a change of weights would be; answers are sampled at T = 0.5, ten
-    a question (`PUBLISHED_PATHS`), and scored by answer entropy. Beside it the same temperature without noise, and a
-    single pass. α is in units of the activation, so every model needs its own; the default is no more than a place to
-    begin.
+    a question, and scored by answer entropy. Beside it the same temperature without noise, and a single pass. α is in
+    units of the activation, so every model needs its own; the default is no more than a place to begin.
 
     Raises:
         ValueError: α is not above 0.

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from stochroute.applications.writer import Writer, Written
-from stochroute.cli.engines import TokenWriter
+from stochroute.engines.token_writer import TokenWriter
 from stochroute.paths import derive_paths
 
 # Batches that another engine gets at once. On Ray each time starts engines anew, which takes a minute, so there must be

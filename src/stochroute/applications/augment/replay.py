@@ -8,10 +8,10 @@ from typing import Any
 from stochroute.applications.augment.run import new_text
 from stochroute.applications.augment.settings import PATH, PROMPT, PROVENANCE, SETTINGS
 from stochroute.applications.writer import Writer
-from stochroute.cli.models import LoadedModel
-from stochroute.cli.request import Decoding
 from stochroute.config import RoutingConfig
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.loading import LoadedModel
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import parse_path
 from stochroute.routed import RoutedModel, route

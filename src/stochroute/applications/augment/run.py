@@ -20,8 +20,8 @@ from stochroute.applications.augment.settings import PATH, PROMPT, PROVENANCE, S
 from stochroute.applications.augment.survey import Survey, prompt_of, survey
 from stochroute.applications.augment.tables import check_target, open_source, write_table
 from stochroute.applications.writer import Writer, Written
-from stochroute.cli.models import LoadedModel
 from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.loading import LoadedModel
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import format_path
 from stochroute.routed import RoutedModel

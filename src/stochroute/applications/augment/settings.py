@@ -8,12 +8,11 @@ from typing import Any
 from stochroute.applications.augment.duplicates import Near
 from stochroute.applications.augment.filters import Filters
 from stochroute.applications.augment.template import Shots, Template
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import GREEDY, Decoding
 from stochroute.paths import check_integer, check_seed
 
 SOURCE_ID, PATH, PROMPT, SETTINGS = "source_id", "path", "prompt", "settings"
 PROVENANCE = (SOURCE_ID, PATH, PROMPT, SETTINGS)  # the columns that a new row has beside those of its source
-GREEDY = Decoding(None, None, None, None, None)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from stochroute.applications.chat.conversation import Conversation
 from stochroute.applications.chat.speaker import Speaker
 from stochroute.applications.chat.transcript import Transcript
 from stochroute.calibration.split import strengths_of, with_strengths
-from stochroute.cli.models import LoadedModel
 from stochroute.config import RoutingConfig
 from stochroute.generation.receipts import fingerprint
+from stochroute.loading import LoadedModel
 from stochroute.routed import RoutedModel, route
 
 

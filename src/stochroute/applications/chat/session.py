@@ -15,7 +15,7 @@ from stochroute.applications.chat.routing import adopt, attach, other_model, res
 from stochroute.applications.chat.speaker import OnTexts
 from stochroute.applications.chat.transcript import Transcript, Turn, read_transcript, write_transcript
 from stochroute.applications.chat.world_talk import verdict
-from stochroute.cli.routings import Calibration, calibrated
+from stochroute.calibration.loaded import Calibration, calibrated
 from stochroute.paths import format_path
 
 Watch = Callable[[], AbstractContextManager[OnTexts | None]]  # shows replies while they are being written

@@ -8,9 +8,9 @@ import torch
 from transformers.generation.streamers import BaseStreamer
 
 from stochroute.applications.chat.transcript import Reply
-from stochroute.cli.models import LoadedModel, continuation
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.outputs import RoutedOutput
+from stochroute.loading import LoadedModel, continuation
 from stochroute.routed import RoutedModel
 
 OnTexts = Callable[[list[str]], None]  # what each reply says so far
@@ -27,7 +27,7 @@ class Speaker:
         loaded: the model with its tokenizer.
         routed: the same model with its routing.
         decoding: how tokens are chosen; the default is greedy, so that only the path tells replies apart. With
-            spread the replies of a turn share the model's distribution out; ValueError where it has no effect.
+            spread the replies of a turn share the model's distribution out.
         new_tokens: the most that a reply may have; None for 128, or half the context where that is less.
     """
 
@@ -35,12 +35,6 @@ class Speaker:
     routed: RoutedModel
     decoding: Decoding = GREEDY
     new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.decoding.spread and not self.decoding.samples:
-            raise ValueError(
-                "decoding: spread=True has no effect without sampling: add temperature=1.0, or leave it out"
-            )
 
     @property
     def room(self) -> int:

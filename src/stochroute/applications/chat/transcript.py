@@ -13,7 +13,7 @@ from typing import Any
 from stochroute.applications.chat.frames import Exchange, Frame, frame_from_dict, frame_to_dict
 from stochroute.atomic import write_text
 from stochroute.config import RoutingConfig
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.receipts import Receipt
 
 FORMAT = "stochroute chat 1"
@@ -114,7 +114,7 @@ class Transcript:
             "seed": self.seed,
             "new_tokens": self.new_tokens,
             "frame": frame_to_dict(self.frame),
-            "decoding": {name: value for name, value in vars(self.decoding).items() if value is not None},
+            "decoding": self.decoding.to_dict(),
             "routings": {name: config.to_dict() for name, config in self.routings.items()},
             "turns": [turn.to_dict() for turn in self.turns],
         }

@@ -12,14 +12,12 @@ import transformers
 from stochroute.applications.explore.answers import Reader
 from stochroute.applications.explore.explored import Explored, read_texts
 from stochroute.applications.writer import Writer
-from stochroute.cli.models import LoadedModel
-from stochroute.cli.request import Decoding
+from stochroute.generation.decoding import GREEDY, Decoding
 from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.loading import LoadedModel
 from stochroute.paths import check_integer, check_seed, derive_paths, format_path
-from stochroute.robustness.store import Store
+from stochroute.resumable import ResumableFile
 from stochroute.routed import RoutedModel
-
-GREEDY = Decoding(None, None, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ def explore(
     """
     writer = Writer(loaded, routed, settings.decoding, settings.new_tokens, settings.stop, settings.chat)
     tokens = writer.encode(prompt, "the prompt")
-    store = Store(output, identity(prompt, settings, writer), resume, lambda batch: batch["texts"])
-    texts = read_texts(prompt, store.samples, reader)
+    results = ResumableFile(output, identity(prompt, settings, writer), resume, lambda batch: batch["texts"])
+    texts = read_texts(prompt, results.entries, reader)
     found = Explored(prompt, tuple(texts), settings.batch, settings.until)
     if texts:
         on_batch(found)
@@ -104,12 +102,12 @@ def explore(
                     for path, one in zip(paths, written, strict=True)
                 ]
             }
-            store.add(batch)
+            results.add(batch)
             texts += read_texts(prompt, [batch], reader)
             found = Explored(prompt, tuple(texts), settings.batch, settings.until)
             on_batch(found)
     finally:
-        store.close()
+        results.close()
     return found
 
 

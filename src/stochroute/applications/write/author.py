@@ -8,9 +8,9 @@ import torch
 from transformers import StoppingCriteria
 
 from stochroute.applications.write.forms import Form, cut, has_ended
-from stochroute.cli.models import LoadedModel, continuation, encode
-from stochroute.evaluation.arms import Decoding
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.receipts import Receipt
+from stochroute.loading import LoadedModel, continuation, encode
 from stochroute.routed import RoutedModel
 
 GREEDY = Decoding()
@@ -42,7 +42,7 @@ class Author:
         routed: the same model with its routing.
         form: of the texts.
         decoding: how tokens are chosen; the default is greedy, so that only the path tells texts apart. With spread
-            the continuations of a text share the model's distribution out; ValueError where it has no effect.
+            the continuations of a text share the model's distribution out.
         new_tokens: the most that one continuation may have; None for a default that fits the model.
         batch: continuations computed at once.
     """
@@ -53,12 +53,6 @@ class Author:
     decoding: Decoding = GREEDY
     new_tokens: int | None = None
     batch: int = 32
-
-    def __post_init__(self) -> None:
-        if self.decoding.spread and not self.decoding.samples:
-            raise ValueError(
-                "decoding: spread=True has no effect without sampling: add temperature=1.0, or leave it out"
-            )
 
     def candidates(self, before: str, paths: list[int], steps: int | None = None) -> list[Candidate]:
         """What each path writes after `before`.

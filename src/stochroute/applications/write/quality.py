@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from stochroute.cli.models import LoadedModel
 from stochroute.evaluation.judging import Judge
 from stochroute.evaluation.words import words
+from stochroute.loading import LoadedModel
 from stochroute.measuring.continuations import Continuation, log_probabilities
 from stochroute.routed import RoutedModel
 

@@ -1,4 +1,4 @@
-"""Results that survive an interruption: one JSON object a line, appended sample by sample.
+"""A file of results that survives an interruption: one JSON object a line, appended entry by entry.
 
 The first line says which run it is; a file of another run is refused and stays as it is.
 """
@@ -13,28 +13,28 @@ from typing import IO, Any
 _BEGINNING = b'{"run":'  # of the first line, which may have been cut in half
 
 
-class Store:
-    """The samples of a run, on disk where a file is named.
+class ResumableFile:
+    """The entries of a run, on disk where a file is named.
 
     Attributes:
-        samples: those there are, in order; grows as they are added.
+        entries: those there are, in order; grows as they are added.
     """
 
     def __init__(self, file: str | Path | None, run: dict[str, Any], resume: bool, check: Callable[[Any], object]):
-        """Opens the file, which is written at the first sample.
+        """Opens the file, which is written at the first entry.
 
         Args:
-            file: where to keep the samples; None for nowhere.
+            file: where to keep the entries; None for nowhere.
             run: what tells this run from another, as JSON types.
             resume: whether the file may be there already.
-            check: raises KeyError, TypeError or ValueError for what is no sample.
+            check: raises KeyError, TypeError or ValueError for what is no entry.
 
         Raises:
             ValueError: the file is there and resume is not asked for, it belongs to another run, or it holds
                 something else.
             OSError: it cannot be read, or its folder cannot be written to.
         """
-        self.samples: list[Any] = []
+        self.entries: list[Any] = []
         self._path = None if file is None else Path(file)
         self._run = json.loads(json.dumps(run))
         self._whole_bytes = 0
@@ -50,23 +50,23 @@ class Store:
                 raise ValueError(f"output {file}: exists; resume it, or choose another name")
             self._read(check)
 
-    def add(self, sample: Any) -> None:
-        """Keeps the sample, a JSON value, and flushes it to the file. OSError when there is no room for it."""
+    def add(self, entry: Any) -> None:
+        """Keeps the entry, a JSON value, and flushes it to the file. OSError when there is no room for it."""
         if self._path is None:
-            self.samples.append(sample)
+            self.entries.append(entry)
             return
-        lines = [sample]
+        lines = [entry]
         if self._stream is None:
             self._stream = self._path.open("ab")
             self._stream.truncate(self._whole_bytes)  # a line that an interruption cut in half
             if not self._whole_bytes:
-                lines = [{"run": self._run}, sample]
+                lines = [{"run": self._run}, entry]
         try:
             self._stream.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
             self._stream.flush()
         except OSError as error:
             raise OSError(f"output {self._path}: {error.strerror or error}; make room and resume") from error
-        self.samples.append(sample)
+        self.entries.append(entry)
 
     def close(self) -> None:
         """Closes the file."""
@@ -85,7 +85,7 @@ class Store:
                 value = json.loads(line)
                 if number > 1:
                     check(value)
-                    self.samples.append(value)
+                    self.entries.append(value)
                     continue
                 found = value["run"]
             except (ValueError, KeyError, TypeError) as error:

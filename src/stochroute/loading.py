@@ -1,11 +1,11 @@
-"""Loads the model that a command names: the embedded one, a folder, or a name on the Hugging Face Hub."""
+"""Loads a model with its tokenizer: the embedded one, a folder, or a name on the Hugging Face Hub; encodes, decodes."""
 
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
 
-from stochroute.cli.errors import BadInput, one_line
+from stochroute.errors import one_line
 
 # The embedded model continues stories and knows no turns: what was said is the beginning of its story.
 STORY_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -40,17 +40,17 @@ class LoadedModel:
 
 
 def check_model_name(name: str | None, option: str = "--model") -> None:
-    """BadInput for a folder that is not there: found out before torch is imported."""
+    """ValueError for a folder that is not there: found out before torch is imported."""
     if name is None:
         return
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip()
     if looks_like_a_path and not Path(name).is_dir():
-        raise BadInput(f"{option} {name}: no such folder; name a folder with a transformers model, or one on the Hub")
+        raise ValueError(f"{option} {name}: no such folder; name a folder with a transformers model, or one on the Hub")
     # the latter is an adapter, from which transformers finds the model that it belongs to
     if Path(name).is_dir() and not any(
         (Path(name) / file).is_file() for file in ("config.json", "adapter_config.json")
     ):
-        raise BadInput(f"{option} {name}: no config.json in this folder; name one that save_pretrained has written")
+        raise ValueError(f"{option} {name}: no config.json in this folder; name one that save_pretrained has written")
 
 
 def load_model(name: str | None, device: str, dtype: str) -> LoadedModel:
@@ -62,7 +62,7 @@ def load_model(name: str | None, device: str, dtype: str) -> LoadedModel:
         dtype: a torch dtype's name; "auto" keeps the dtype of the weights.
 
     Raises:
-        BadInput: there is no such model, it cannot be read, or it is no causal language model.
+        ValueError: there is no such model, it cannot be read, or it is no causal language model.
     """
     import torch
     from transformers.utils import logging
@@ -90,19 +90,17 @@ def load_model(name: str | None, device: str, dtype: str) -> LoadedModel:
     return LoadedModel(shown, model, tokenizer, name is None, context, frozenset(stops), pad)
 
 
-def encode(loaded: LoadedModel, prompts: list[str], chat: bool) -> list[list[int]]:
-    """The token ids of each prompt.
+def check_chat(loaded: LoadedModel, chat: bool) -> None:
+    """ValueError where a chat template is asked for and there is none."""
+    if chat and not loaded.tokenizer.chat_template:
+        raise ValueError(f"--chat: the tokenizer of {loaded.name} has no chat template; leave --chat out")
 
-    Args:
-        chat: whether each prompt is one user's turn, put into the tokenizer's chat template.
 
-    Raises:
-        BadInput: a prompt gives no token, does not leave room for a new one, or there is no chat template.
-    """
+def token_ids(loaded: LoadedModel, prompts: list[str], chat: bool) -> list[list[int]]:
+    """The token ids of each prompt, however many there are; see `encode`."""
+    check_chat(loaded, chat)
     texts = prompts
     if chat:
-        if not loaded.tokenizer.chat_template:
-            raise BadInput(f"--chat: the tokenizer of {loaded.name} has no chat template; leave --chat out")
         texts = [
             loaded.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
@@ -110,13 +108,25 @@ def encode(loaded: LoadedModel, prompts: list[str], chat: bool) -> list[list[int
             for prompt in prompts
         ]
     # a chat template writes its own beginning-of-text token
-    rows = [list(ids) for ids in loaded.tokenizer(texts, add_special_tokens=not chat)["input_ids"]]
+    return [list(ids) for ids in loaded.tokenizer(texts, add_special_tokens=not chat)["input_ids"]]
+
+
+def encode(loaded: LoadedModel, prompts: list[str], chat: bool) -> list[list[int]]:
+    """The token ids of each prompt.
+
+    Args:
+        chat: whether each prompt is one user's turn, put into the tokenizer's chat template.
+
+    Raises:
+        ValueError: a prompt gives no token, does not leave room for a new one, or there is no chat template.
+    """
+    rows = token_ids(loaded, prompts, chat)
     for number, (ids, prompt) in enumerate(zip(rows, prompts, strict=True), 1):
         shown = prompt if len(prompt) <= 40 else prompt[:39] + "…"
         if not ids:
-            raise BadInput(f"prompt {number} ({shown!r}) gives no token in {loaded.name}; write more")
+            raise ValueError(f"prompt {number} ({shown!r}) gives no token in {loaded.name}; write more")
         if loaded.context is not None and len(ids) >= loaded.context:
-            raise BadInput(
+            raise ValueError(
                 f"prompt {number} ({shown!r}) has {len(ids)} tokens, but {loaded.name} holds {loaded.context} "
                 "with the text to come; shorten it"
             )
@@ -150,7 +160,7 @@ def _from_pretrained(name: str, dtype: str) -> tuple[Any, Any]:
         tokenizer = auto_tokenizer.from_pretrained(source)
     # whatever these packages raise here is about the files that the user named
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise BadInput(
+        raise ValueError(
             f"--model {name}: {one_line(error)}; name a transformers causal language model in a folder or on the Hub"
         ) from error
     return model, tokenizer
@@ -168,13 +178,13 @@ def _on_the_hub(name: str) -> str:
         huggingface_hub.HfApi().model_info(name, timeout=10)
         return name
     except (GatedRepoError, HFValidationError, RepositoryNotFoundError) as error:
-        raise BadInput(f"--model {name}: no folder here, and on the Hub: {one_line(error)}") from error
+        raise ValueError(f"--model {name}: no folder here, and on the Hub: {one_line(error)}") from error
     except Exception:  # offline in one of many ways, each with a class of its own
         pass
     try:
         return cast(Any, huggingface_hub).snapshot_download(name, local_files_only=True)
     except OSError as error:
-        raise BadInput(
+        raise ValueError(
             f"--model {name}: no folder here, and the Hub cannot be reached; name a folder, or go online"
         ) from error
 
@@ -189,7 +199,9 @@ def _device(name: str) -> Any:
         torch.empty(0, device=device)
     # torch raises an AssertionError for a GPU that it was not built for
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadInput(f"--device {name}: torch cannot use it here; write cpu, cuda or cuda:1, for example") from error
+        raise ValueError(
+            f"--device {name}: torch cannot use it here; write cpu, cuda or cuda:1, for example"
+        ) from error
     return device
 
 
