@@ -38,10 +38,10 @@ class Sampling:
     spread: bool = False
 
     def settings(self) -> dict[str, Any]:
-        """The settings that do something, by their names in transformers' generate."""
+        """The settings that do something, by their names in transformers' generate, as its receipts name them."""
         if self.temperature == 0:
             return {}
-        asked = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
+        asked = {"temperature": self.temperature, "top_k": self.top_k or 0, "top_p": self.top_p, "min_p": self.min_p}
         return {
             "do_sample": True,
             **{name: value for name, value in asked.items() if value is not None and (name, value) not in _NEUTRAL},
