@@ -122,20 +122,22 @@ TRAININGS: dict[str, Training] = {
 BASES = {training.base for training in TRAININGS.values()}  # whose checkpoint before the last steps is kept
 GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
+HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 
 
 def arms_of(name: str) -> dict[str, tuple[Trial, ...]]:
     """The arms that a training gives: name -> its trials."""
     training = TRAININGS[name]
+    tempered = {f"{name}, tempered": TEMPERED, f"{name}, temperature and min-p": HOT}
     if training.routing is not None:
-        return {f"{name}, greedy": GREEDY, f"{name}, tempered": TEMPERED}
+        return {f"{name}, greedy": GREEDY, **tempered}
     if training.prefix:
-        return {f"{name}, greedy": (Trial(Decoding()),), f"{name}, tempered": TEMPERED}
+        return {f"{name}, greedy": (Trial(Decoding()),), **tempered}
     if training.dropout:
-        return {f"{name}, tempered": TEMPERED}
+        return tempered
     return {
         f"{name}, temperature": TEMPERED,
         f"{name}, top-p": tuple(Trial(Decoding(1.0, top_p=p)) for p in TOP_P),
         f"{name}, min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
-        f"{name}, temperature and min-p": tuple(Trial(Decoding(t, min_p=p)) for t, p in HOT_MIN_P),
+        f"{name}, temperature and min-p": HOT,
     }
