@@ -94,17 +94,17 @@ def clocked(work: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def take_turns(asked: argparse.Namespace, first: int) -> dict[str, list[list[float]]]:
+def take_turns(asked: argparse.Namespace, number: int) -> dict[str, list[list[float]]]:
     """For the clock and the processor's time: seconds without paths and with them, of each pair of turns.
 
     Args:
-        first: the number of this process; odd ones start the routed engine first.
+        number: of this process; odd ones start the routed engine first.
     """
     folder, _ = model_folder()
     routings = {False: None, True: ROUTINGS[asked.routing]}
     engines = {
         routed: engine(folder, routings[routed], {"enforce_eager": asked.eager})
-        for routed in ((True, False) if first % 2 else (False, True))
+        for routed in ((True, False) if number % 2 else (False, True))
     }
     seconds: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for pair in range(-1, asked.pairs):  # the first pair warms up

@@ -5,9 +5,7 @@ python -m pytest -m browser tests/browser/test_documentation.py
 
 import functools
 import http.server
-import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +17,6 @@ pytest.importorskip("mkdocs", reason="the documentation's tools are not installe
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = {"width": 375, "height": 740}
 WAIT = 120_000  # milliseconds, on a busy machine
 # what a browser fetches by itself; a link that is followed by hand may lead anywhere
@@ -54,19 +51,6 @@ def url(site: Path):
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path: install it (Debian: apt-get install chromium) or set STOCHROUTE_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
 def pages(site: Path) -> list[str]:
     return sorted(f.relative_to(site).as_posix().removesuffix("index.html") for f in site.rglob("index.html"))
 
@@ -81,9 +65,9 @@ def test_no_page_names_a_foreign_host_for_anything_that_it_fetches(site: Path):
 
 
 def test_every_page_opens_on_a_phone_in_the_dark_without_sideways_scrolling_or_foreign_requests(
-    browser, site: Path, url: str
+    chromium, site: Path, url: str
 ):
-    context = browser.new_context(viewport=PHONE, color_scheme="dark", locale="en-GB")
+    context = chromium.new_context(viewport=PHONE, color_scheme="dark", locale="en-GB")
     context.set_default_timeout(WAIT)
     page = context.new_page()
     problems: list[str] = []
@@ -101,8 +85,8 @@ def test_every_page_opens_on_a_phone_in_the_dark_without_sideways_scrolling_or_f
     assert not problems
 
 
-def test_formulas_are_mathematics_and_chinese_pages_say_that_they_are_chinese(browser, url: str):
-    page = browser.new_page()
+def test_formulas_are_mathematics_and_chinese_pages_say_that_they_are_chinese(chromium, url: str):
+    page = chromium.new_page()
     page.set_default_timeout(WAIT)
     page.goto(f"{url}/mathematics/")
     assert page.locator("math").count() > 80
@@ -115,8 +99,8 @@ def test_formulas_are_mathematics_and_chinese_pages_say_that_they_are_chinese(br
     page.close()
 
 
-def test_the_languages_lead_to_each_other_and_the_search_finds_a_page(browser, url: str):
-    page = browser.new_page()
+def test_the_languages_lead_to_each_other_and_the_search_finds_a_page(chromium, url: str):
+    page = chromium.new_page()
     page.set_default_timeout(WAIT)
     page.goto(f"{url}/routing/token/")
     hrefs = page.locator(".md-select__link").evaluate_all("links => links.map(l => l.href)")

@@ -3,9 +3,6 @@
 python -m pytest -m browser tests/browser
 """
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from stochroute.evaluation.embedding import WordLlamaEmbedder
 from stochroute.paths import format_path
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 TEXTS = (
     " a fox ran home",
     " a fox ran away",
@@ -25,19 +21,6 @@ TEXTS = (
     "",
     " the sea's waves 天地",
 )
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path: install it (Debian: apt-get install chromium) or set STOCHROUTE_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1100, "light")])

@@ -4,8 +4,6 @@ python -m pytest -m browser tests/browser
 """
 
 import json
-import os
-import shutil
 import time
 
 import pytest
@@ -17,7 +15,6 @@ from live_server import Live, engine_of, live
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 WAIT = 120_000  # milliseconds, on a busy machine
-CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +23,10 @@ def server():
         yield server
 
 
-@pytest.fixture(scope="module")
-def playwright():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path: install it (Debian: apt-get install chromium) or set STOCHROUTE_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        yield playwright
-
-
 @pytest.fixture
-def browser(playwright):
+def browser(launch):
     """One a test: nothing is carried over, and a test that hangs holds up no other."""
-    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    browser = launch()
     yield browser
     browser.close()
 

@@ -3,8 +3,6 @@
 python -m pytest -m browser tests/browser
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,6 @@ from stochroute.applications.write import Author, Choice, Clean, Node, Tree, for
 from stochroute.loading import load_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-CHROMIUM = os.environ.get("STOCHROUTE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 OPENING = "Once upon a time <b>there & then</b>, there lived a fox named Mira."
 HOSTILE = (
     '<script>document.title = "taken"</script><img src="http://elsewhere.example/a.png" onerror="x()"> <b>bold</b>'
@@ -35,19 +32,6 @@ def tree() -> Tree:
     routed.detach()
     hostile = Node(HOSTILE, grown.root.children[0].receipt, 1.0, 0.5, finished=True)
     return replace(grown, root=replace(grown.root, children=(*grown.root.children, hostile)))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path: install it (Debian: apt-get install chromium) or set STOCHROUTE_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(390, "dark"), (1100, "light")], ids=["phone, dark", "desk, light"])

@@ -58,7 +58,7 @@ def export(
     Example: stochroute export --gguf path.gguf --path c009f9dcf4607a2d --span all --fix-scale --save-routing fixed
     """
     noise = Noise(strength, layers, hold, form, span, None, None, budget)
-    _check(gguf, path, save_routing, dtype)
+    _check(gguf, path, save_routing)
     check_routing(routing, noise)
     prompts = None if prompts_file is None else read_prompts([], prompts_file)
     loaded = load_model(model, device, dtype)
@@ -93,7 +93,7 @@ def export(
     print(json.dumps({**row, **said}, ensure_ascii=False) if as_json else _for_people(row, said))
 
 
-def _check(gguf: str, path: str, save_routing: str | None, dtype: str) -> None:
+def _check(gguf: str, path: str, save_routing: str | None) -> None:
     """BadInput for what can be known before the model is loaded."""
     try:
         parse_path(path)

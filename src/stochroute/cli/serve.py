@@ -107,7 +107,7 @@ def serve(
     curl localhost:8000/v1/completions -H 'content-type: application/json' \\
         -d '{"model": "embedded", "prompt": "Once upon a time", "n": 4, "seed": 7, "max_tokens": 40}'
     """
-    _check(host, port, api_key, log_level, dtype, max_rows, max_waiting, max_choices, timeout, max_body)
+    _check(host, port, api_key, log_level, max_rows, max_waiting, max_choices, timeout, max_body)
     noise = Noise(strength, layers, hold, form, span, attention_strength, expert_strength, budget)
     check_routing(routing, noise)
     template = None if chat_template is None else _read_template(chat_template)
@@ -223,7 +223,6 @@ def _check(
     port: int,
     api_key: str | None,
     log_level: str,
-    dtype: str,
     max_rows: int | None,
     max_waiting: int,
     max_choices: int,

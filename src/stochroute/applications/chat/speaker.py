@@ -8,14 +8,13 @@ import torch
 from transformers.generation.streamers import BaseStreamer
 
 from stochroute.applications.chat.transcript import Reply
-from stochroute.generation.decoding import Decoding
+from stochroute.generation.decoding import GREEDY, Decoding
 from stochroute.generation.outputs import RoutedOutput
 from stochroute.loading import LoadedModel, continuation
 from stochroute.routed import RoutedModel
 
 OnTexts = Callable[[list[str]], None]  # what each reply says so far
 
-GREEDY = Decoding()
 _NEW_TOKENS = 128
 
 

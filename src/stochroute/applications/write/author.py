@@ -8,12 +8,11 @@ import torch
 from transformers import StoppingCriteria
 
 from stochroute.applications.write.forms import Form, cut, has_ended
-from stochroute.generation.decoding import Decoding
+from stochroute.generation.decoding import GREEDY, Decoding
 from stochroute.generation.receipts import Receipt
 from stochroute.loading import LoadedModel, continuation, encode
 from stochroute.routed import RoutedModel
 
-GREEDY = Decoding()
 _NEW_TOKENS = 128
 _STORY_TOKENS = 256  # the embedded model's stories end by themselves well before
 

@@ -25,10 +25,8 @@ class StepPlaces:
         self._noise = noise
         self._device = device
         self._noised = 0  # tokens that may carry noise since the last fill
-        self._requests: tuple[list[Walk | None], list[int]] = (
-            [],
-            [],
-        )  # while they stay, so does the walk of their tokens
+        # as long as the same requests compute as many tokens, the walk of their tokens stays
+        self._requests: tuple[list[Walk | None], list[int]] = [], []
         self._walk: walking.Walk
         rank = noise.config.rank
         self.places = Places(
