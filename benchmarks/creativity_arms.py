@@ -88,6 +88,11 @@ def _kinds(layers: str, hold: int | str) -> dict[str, sr.RoutingConfig]:
 
 _A_SAMPLE, _A_TOKEN = _kinds("all", "sequence"), _kinds("upper_third", 1)
 _ALL_LAYERS = _structural("latent", "all", 1, strength=0.25)  # three times as many layers, each with less
+# what a model bears that dropout has trained: a draw a token, loud where dropout is strong
+_WITH_DROPOUT = {
+    "a draw a token in all layers, dropout 0.1": (_structural("latent", "all", 1), Dropout("residual", 0.1)),
+    "a draw a token, dropout 0.4": (_structural("latent", "upper_third", 1, strength=2.0), Dropout("residual", 0.4)),
+}
 
 TRAININGS: dict[str, Training] = {
     "null": Training(),
@@ -106,6 +111,11 @@ TRAININGS: dict[str, Training] = {
         f"dropout {rate:g}, {site}": Training(dropout=Dropout(site, rate))
         for rate in (0.1, 0.2, 0.4)
         for site in ("residual", "ffn", "attention")
+    },
+    **{
+        f"{name}, {how}": Training(objective, routing, dropout=dropout)
+        for how, (routing, dropout) in _WITH_DROPOUT.items()
+        for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"), ("shuffled", "shuffled"))
     },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),

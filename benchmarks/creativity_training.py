@@ -160,6 +160,7 @@ class Run:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_KeepCheckpoints(self))
             trainer.train()
+            self.model.config.use_cache = True  # Trainer switches it off, and samples would be written without
             self.log = [entry for entry in trainer.state.log_history if "loss" in entry]
         return self.record(round((time.monotonic() - started) / 60, 2))
 

@@ -57,13 +57,15 @@ def base(tmp_path_factory):
         "bound to examples, latent and attention",
         "shuffled, latent",
         "fresh, latent",
+        "bound to examples, a draw a token, dropout 0.4",
         "bound by transmission, latent",
         "bound by transmission, attention",
         "frozen noise, a draw a token, latent",
     ],
 )
 def test_every_kind_of_training_gives_its_arms_with_a_score(name, base):
-    _, record = make(name, base)
+    run, record = make(name, base)
+    assert run.model.config.use_cache, "samples are written with a cache"
     assert set(record["arms"]) == set(arms_of(name))
     for arm, found in record["arms"].items():
         assert found["test"]["samples"] == SIZE.samples
@@ -106,8 +108,9 @@ def test_a_restored_checkpoint_scales_strength_and_nothing_else(base):
         assert torch.equal(value, half.noise_parameters()[name])
 
 
-def test_dropout_acts_in_training_alone():
-    run = Run(TASK, SIZE, "dropout 0.4, residual", 0, Path("unused"))
+@pytest.mark.parametrize("name", ["dropout 0.4, residual", "bound to examples, a draw a token, dropout 0.4"])
+def test_dropout_acts_in_training_alone(name):
+    run = Run(TASK, SIZE, name, 0, Path("unused"))
     run._whole()
     ids = torch.from_numpy(TASK.training_set().tokens[:2])
     torch.manual_seed(0)
