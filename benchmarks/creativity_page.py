@@ -51,13 +51,13 @@ def read_runs(name: str, training: str = "*") -> list[dict[str, Any]]:
 
 
 def over_steps(runs: list[dict[str, Any]], arm: str, share: str) -> Points:
-    """A share of an arm's samples at each step where it was considered, the mean over runs."""
+    """A share of an arm's samples at each step where it was considered, the mean over runs that have one there."""
     points: dict[int, list[float]] = defaultdict(list)
     for run in runs:
         for point in run["curve"]:
-            if point["arm"] == arm:
+            if point["arm"] == arm and not np.isnan(point[share]):  # nothing coherent: no share of it is copied
                 points[point["step"]].append(point[share])
-    return [(step, float(np.nanmean(shares))) for step, shares in sorted(points.items())]
+    return [(step, float(np.mean(shares))) for step, shares in sorted(points.items())]
 
 
 def curves(name: str, found: dict[str, Any]) -> str:
