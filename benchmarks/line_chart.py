@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 INK, FAINT = "#1f2937", "#d1d5db"
-COLOURS = (
-    *("#0e7490", "#b45309", "#7c3aed", "#15803d", "#be123c", "#525252", "#1d4ed8", "#a16207"),
-    *("#67e8f9", "#fb923c", "#c4b5fd", "#86efac"),
-)
+DARK = ("#0e7490", "#b45309", "#7c3aed", "#15803d", "#be123c", "#525252", "#1d4ed8", "#a16207")
+LIGHT = ("#67e8f9", "#fb923c", "#c4b5fd", "#86efac")
+COLOURS = DARK + LIGHT
 PANEL, HEIGHT, LEFT, TOP, BOTTOM = 300, 240, 48, 34, 40  # pixels
 LEGEND_ROW, GRID = 18, 4
 
