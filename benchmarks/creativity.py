@@ -126,8 +126,9 @@ def ship(size: str, name: str) -> Path:
     found = [(run, arm) for run in runs for arm in run["arms"]]
     run, arm = max(found, key=lambda pair: pair[0]["arms"][pair[1]]["held_out"]["creativity"])
     scores, training = run["arms"][arm], run["training"]
-    trial = next(trial for trial in arms_of(training)[arm] if str(trial) == scores["trial"])
     opened = open_run(size, name, training, run["seed"])
+    trials = arms_of(training, opened.size.flattened)[arm]
+    trial = next(trial for trial in trials if str(trial) == scores["trial"])
     routed = opened.restore(scores["step"], trial.strength)
     target = SHIPPED / name
     routed.model.save_pretrained(target)

@@ -4,7 +4,7 @@ A *training* is one run; an *arm* is one way to decode it, with eight settings o
 greedy seed-conditioning alone has nothing to choose.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import stochroute as sr
 from stochroute.generation.decoding import Decoding
@@ -12,6 +12,8 @@ from stochroute.generation.decoding import Decoding
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 MIN_P = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+# far beyond: what min-p leaves comes nearly equally often
+FLAT_MIN_P = ((3.0, 0.3), (3.0, 0.4), (5.0, 0.5), (5.0, 0.6), (10.0, 0.7), (10.0, 0.75), (10.0, 0.8), (20.0, 0.87))
 HOT_MIN_P = ((0.7, 0.1), (0.7, 0.3), (1.5, 0.1), (1.5, 0.2), (1.5, 0.3), (2.0, 0.2), (2.0, 0.3), (2.0, 0.4))
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.4)  # over the strength in training
 
@@ -90,6 +92,13 @@ _A_SAMPLE, _A_TOKEN = _kinds("all", "sequence"), _kinds("upper_third", 1)
 _ALL_LAYERS = _structural("latent", "all", 1, strength=0.25)  # three times as many layers, each with less
 # what a model bears that dropout has trained: a draw a token, loud where dropout is strong
 _WITH_DROPOUT = {
+    **{
+        f"a draw a token in all layers, loud, dropout {rate:g}": (
+            _structural("latent", "all", 1, strength=4.0),
+            Dropout("residual", rate),
+        )
+        for rate in (0.2, 0.4)
+    },
     "a draw a token in all layers, dropout 0.1": (_structural("latent", "all", 1), Dropout("residual", 0.1)),
     "a draw a token, dropout 0.4": (_structural("latent", "upper_third", 1, strength=2.0), Dropout("residual", 0.4)),
 }
@@ -133,21 +142,25 @@ BASES = {training.base for training in TRAININGS.values()}  # whose checkpoint b
 GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
+FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
+FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (0.3, 1.0) for trial in FLAT[1::2])
 
 
-def arms_of(name: str) -> dict[str, tuple[Trial, ...]]:
-    """The arms that a training gives: name -> its trials."""
+def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
+    """The arms that a training gives: name -> its trials; those with a flattened sampler only where it is asked for."""
     training = TRAININGS[name]
-    tempered = {f"{name}, tempered": TEMPERED, f"{name}, temperature and min-p": HOT}
+    hot = {f"{name}, temperature and min-p": HOT}
+    if flattened:
+        hot[f"{name}, flattened"] = FLAT if training.routing is None else FLAT_AND_LOW
     if training.routing is not None:
-        return {f"{name}, greedy": GREEDY, **tempered}
+        return {f"{name}, greedy": GREEDY, f"{name}, tempered": TEMPERED, **hot}
     if training.prefix:
-        return {f"{name}, greedy": (Trial(Decoding()),), **tempered}
+        return {f"{name}, greedy": (Trial(Decoding()),), f"{name}, tempered": TEMPERED, **hot}
     if training.dropout:
-        return tempered
+        return {f"{name}, tempered": TEMPERED, **hot}
     return {
         f"{name}, temperature": TEMPERED,
         f"{name}, top-p": tuple(Trial(Decoding(1.0, top_p=p)) for p in TOP_P),
         f"{name}, min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
-        f"{name}, temperature and min-p": HOT,
+        **hot,
     }

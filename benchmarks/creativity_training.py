@@ -61,6 +61,8 @@ class Size:
         checks: after which shares of the steps a checkpoint is considered.
         held_out: samples that choose; fewer than are reported would think too little of repetition.
         samples: samples that are reported.
+        flattened: whether samplers far beyond temperature 2 are tried, for tasks where many tokens are equally
+            good.
         transmission: how its arms are trained.
     """
 
@@ -72,6 +74,7 @@ class Size:
     checks: tuple[float, ...]
     held_out: int
     samples: int
+    flattened: bool
     transmission: Transmission
 
 
@@ -247,7 +250,7 @@ class Run:
 
     def _consider(self, step: int) -> None:
         """Scores every trial of every arm on the held-out draw."""
-        for arm, trials in arms_of(self.name).items():
+        for arm, trials in arms_of(self.name, self.size.flattened).items():
             scores: list[Score] = []
             for strength, alike in groupby(trials, lambda trial: trial.strength):
                 routed = self.restore(step, strength)

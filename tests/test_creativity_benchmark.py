@@ -32,6 +32,7 @@ SIZE = Size(
     checks=(0.5, 1.0),
     held_out=16,
     samples=32,
+    flattened=True,
     transmission=Transmission(2, examples=2, paths=3, learning_rate=1e-2, budget=0.05, temperature=0.5),
 )
 
@@ -66,7 +67,7 @@ def base(tmp_path_factory):
 def test_every_kind_of_training_gives_its_arms_with_a_score(name, base):
     run, record = make(name, base)
     assert run.model.config.use_cache, "samples are written with a cache"
-    assert set(record["arms"]) == set(arms_of(name))
+    assert set(record["arms"]) == set(arms_of(name, SIZE.flattened))
     for arm, found in record["arms"].items():
         assert found["test"]["samples"] == SIZE.samples
         assert found["test"]["creativity"] <= found["test"]["coherence"] <= 1
@@ -77,7 +78,7 @@ def test_every_kind_of_training_gives_its_arms_with_a_score(name, base):
 
 def test_every_arm_has_as_many_trials_and_is_named_by_its_kind():
     for name in TRAININGS:
-        for arm, trials in arms_of(name).items():
+        for arm, trials in arms_of(name, flattened=True).items():
             assert arm.split()[0].rstrip(",") in {"null", "seed", "dropout", "fresh", "frozen", "shuffled", "bound"}
             assert len(trials) == (1 if arm.startswith("seed") and arm.endswith("greedy") else 8)
 
