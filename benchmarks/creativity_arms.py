@@ -12,9 +12,9 @@ from stochroute.generation.decoding import Decoding
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 TOP_P = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 MIN_P = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+HOT_MIN_P = ((0.7, 0.1), (0.7, 0.3), (1.5, 0.1), (1.5, 0.2), (1.5, 0.3), (2.0, 0.2), (2.0, 0.3), (2.0, 0.4))
 # far beyond: what min-p leaves comes nearly equally often
 FLAT_MIN_P = ((3.0, 0.3), (3.0, 0.4), (5.0, 0.5), (5.0, 0.6), (10.0, 0.7), (10.0, 0.75), (10.0, 0.8), (20.0, 0.87))
-HOT_MIN_P = ((0.7, 0.1), (0.7, 0.3), (1.5, 0.1), (1.5, 0.2), (1.5, 0.3), (2.0, 0.2), (2.0, 0.3), (2.0, 0.4))
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.4)  # over the strength in training
 
 
@@ -149,18 +149,19 @@ FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (0.3, 1.0
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     """The arms that a training gives: name -> its trials; those with a flattened sampler only where it is asked for."""
     training = TRAININGS[name]
-    hot = {f"{name}, temperature and min-p": HOT}
-    if flattened:
-        hot[f"{name}, flattened"] = FLAT if training.routing is None else FLAT_AND_LOW
     if training.routing is not None:
-        return {f"{name}, greedy": GREEDY, f"{name}, tempered": TEMPERED, **hot}
-    if training.prefix:
-        return {f"{name}, greedy": (Trial(Decoding()),), f"{name}, tempered": TEMPERED, **hot}
-    if training.dropout:
-        return {f"{name}, tempered": TEMPERED, **hot}
-    return {
-        f"{name}, temperature": TEMPERED,
-        f"{name}, top-p": tuple(Trial(Decoding(1.0, top_p=p)) for p in TOP_P),
-        f"{name}, min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
-        **hot,
-    }
+        trials = {"greedy": GREEDY, "tempered": TEMPERED}
+    elif training.prefix:
+        trials = {"greedy": (Trial(Decoding()),), "tempered": TEMPERED}
+    elif training.dropout:
+        trials = {"tempered": TEMPERED}
+    else:
+        trials = {
+            "temperature": TEMPERED,
+            "top-p": tuple(Trial(Decoding(1.0, top_p=p)) for p in TOP_P),
+            "min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
+        }
+    trials["temperature and min-p"] = HOT
+    if flattened:
+        trials["flattened"] = FLAT if training.routing is None else FLAT_AND_LOW
+    return {f"{name}, {how}": found for how, found in trials.items()}
