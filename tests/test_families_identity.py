@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import stochroute as sr
 from families import FAMILIES
@@ -141,3 +142,25 @@ def test_generate_of_the_model_itself_is_the_original_while_it_is_routed():
     original = model.generate(IDS, max_new_tokens=6, do_sample=False)
     with routed_model("llama", "mixed"):
         assert torch.equal(model.generate(IDS, max_new_tokens=6, do_sample=False), original)
+
+
+class FromTheHost(TorchDispatchMode):
+    """Counts the tensors that are made of Python's numbers: on a GPU the host waits for each, and none fits into a CUDA
+    graph."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+@every_pair
+@torch.no_grad()
+def test_a_path_takes_no_number_from_the_host_during_a_forward(family, kind):
+    with routed_model(family, kind, torch.float32) as routed:
+        with FromTheHost() as stock:
+            logits_of(routed.model, IDS, use_cache=False)
+        with routed.follow(PATHS), FromTheHost() as along:
+            logits_of(routed.model, IDS, use_cache=False)
+    assert along.count == stock.count

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import stochroute as sr
 from attention_inputs import attention_inputs
 from stochroute.kernels.feed_forward import FeedForwardNoise
-from stochroute.kernels.triton import blocks, feed_forward, noise
+from stochroute.kernels.triton import blocks, feed_forward, noise, philox
 from stochroute.kernels.triton.attention_backward import backward
 from stochroute.kernels.triton.attention_decode import decode
 from stochroute.kernels.triton.attention_forward import forward
@@ -60,6 +60,7 @@ def compile_all() -> list[dict]:
     assert drawn is not None
     noise.attention_noise(drawn.row_keys, drawn.key_positions)
     noise.vector_noise(keys, 37, torch.zeros(1, dtype=torch.int64), 3, sr.noise.Kind.FFN)
+    philox.philox_grid(tuple(keys[0, :1] for _ in range(6)))
     states, vector = torch.zeros(1, 5, 896, dtype=torch.bfloat16), torch.zeros(896)
     zeros = torch.zeros(1, 5)
     structural = FeedForwardNoise(keys, zeros.long(), 3, "normal", zeros, True, vector, vector)

@@ -4,10 +4,8 @@ An implementation is chosen for each call by device and dtype. `Choice` says whi
 that reports on it asks the same functions.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ from torch import Tensor
 from stochroute.compiled import LEVELS, level, library
 from stochroute.kernels.blocked import blocked_attention
 from stochroute.kernels.feed_forward import FeedForwardNoise, add_noise
-from stochroute.kernels.operators import fused_add_noise, fused_attention
+from stochroute.kernels.operators import fused_add_noise, fused_attention, has_triton
 from stochroute.kernels.reference import reference_attention
 from stochroute.kernels.scores import AttentionInputs
 
@@ -54,15 +52,10 @@ def _fused_or_why_not(device: str, dtype: torch.dtype) -> tuple[bool, str]:
     if device == "cuda":
         if dtype not in _CUDA_DTYPES:
             return False, f"the Triton kernels take float32, bfloat16 and float16, not {_short(dtype)}"
-        if not _has_triton():
+        if not has_triton():
             return False, "Triton is not installed"
         return True, "Triton kernels"
     return False, f"there are no fused kernels for device type {device!r}"
-
-
-@functools.cache  # asked in every call, and a module that is missing is looked for on the disk
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 def choose_attention(device: torch.device, dtype: torch.dtype, dropout: float = 0.0) -> Choice:

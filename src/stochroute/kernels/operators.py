@@ -4,6 +4,8 @@ for each device.
 Made with `torch.library.define`, not `custom_op`, whose first call imports the whole compiler.
 """
 
+import functools
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from stochroute.kernels.scores import (
     empty_output,
     like_projection,
 )
+from stochroute.noise.philox import philox_words
 
 _ATTENTION = (
     "Tensor query, Tensor key, Tensor value, Tensor? sinks, Tensor? amplitude, Tensor? mean, Tensor? sigma, "
@@ -40,6 +43,12 @@ torch.library.define(
     "stochroute::add_noise_backward", f"(Tensor grad_out, Tensor states, {_NOISE}) -> (Tensor, Tensor, Tensor)"
 )
 _operators = torch.ops.stochroute
+
+
+@functools.cache  # asked in every call, and a module that is missing is looked for on the disk
+def has_triton() -> bool:
+    """Whether Triton is installed."""
+    return find_spec("triton") is not None
 
 
 def fused_attention(inputs: AttentionInputs) -> Tensor:
@@ -100,6 +109,16 @@ def _inputs(*arguments: Any) -> AttentionInputs:
 def _dense(gradients: AttentionGradients, like: Tensor) -> tuple[Tensor, ...]:
     """An operator returns tensors only: an empty one stands where there is no gradient."""
     return tuple(like.new_empty(0) if g is None else g for g in gradients)
+
+
+@torch.library.impl("stochroute::philox_grid", "CUDA")
+def _philox_grid_on_cuda(*counters_and_keys: Tensor) -> Tensor:
+    if has_triton():
+        from stochroute.kernels.triton.philox import DIMENSIONS, philox_grid
+
+        if max(t.dim() for t in counters_and_keys) <= DIMENSIONS:
+            return philox_grid(counters_and_keys)
+    return torch.stack(philox_words(counters_and_keys[:4], counters_and_keys[4:]), dim=-1)
 
 
 @torch.library.impl("stochroute::attention", "CPU")

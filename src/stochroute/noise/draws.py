@@ -90,7 +90,9 @@ def _shape_of_score_words(row_keys: Tensor, key_positions: Tensor) -> Tensor:
 
 
 def _as_words(value: int | Tensor, keys: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.int64, device=keys.device)
+    if isinstance(value, Tensor):
+        return value.to(keys.device, torch.int64)
+    return torch.full((), value, dtype=torch.int64, device=keys.device)  # a copy from the host would wait for a GPU
 
 
 def _words(keys: Tensor, n: int, block: Tensor, layer: int | Tensor, kind: Kind) -> Tensor:

@@ -54,7 +54,7 @@ def compact_mask(
     mask[:, 0, 0, :kv_length] = key_positions.to(torch.int32)
     mask[:, 0, 1, :kv_length] = key_slots.to(torch.int32)
     mask[:, 0, 2, :q_length] = query_slots.to(torch.int32)
-    mask[:, 0, 3] = window or _NO_WINDOW
+    mask[:, 0, 3].fill_(window or _NO_WINDOW)  # an assignment would copy the number from the host
     if window is None:
         allowed = sdpa_mask(
             batch_size,
