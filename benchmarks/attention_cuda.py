@@ -70,7 +70,6 @@ def main() -> None:
             "benchmarks/attention_cuda.py needs a CUDA device; benchmarks/attention.py is the one for CPUs"
         )
     result = {
-        "device": torch.cuda.get_device_name(),
         "batch": BATCH,
         "heads": HEADS,
         "dtype": "bfloat16",

@@ -42,11 +42,13 @@ def own_command() -> str:
 
 
 def record() -> dict[str, Any]:
-    """The command, versions, processor and date of this process, as every result names them."""
+    """The command, versions, processor, GPU if any, and date of this process, as every result names them."""
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "command": own_command(),
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
+        **gpu,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,4 +1,5 @@
-"""Fills docs/kernels.md and docs/img/attention_growth.svg from the results of benchmarks/attention.py.
+"""Fills docs/kernels.md and docs/img/attention_growth.svg from the results of attention.py, attention_cuda.py and
+model_cuda.py.
 
 python benchmarks/kernels_page.py
 """
@@ -68,6 +69,56 @@ def other_rows(parts: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def gpu_rows(result: dict[str, Any]) -> list[list[str]]:
+    """The Triton kernels by head size, pass and length."""
+    lengths = list(next(iter(result["prefill"].values())))
+    rows = [["time over flash attention without noise", *(f"{int(length) // 1024}k" for length in lengths)]]
+    rows.append(["---"] * len(rows[0]))
+    for width, cells in result["prefill"].items():
+        for passes in ("forward", "forward and backward"):
+            for arm, what in (("fused", "with noise"), ("fused, no noise", "the same kernels without noise")):
+                ratios = [cells[length][f"{arm}, {passes}"]["median"] for length in lengths]
+                rows.append([f"{passes}, d = {width}, {what}", *(f"{ratio:.2f}" for ratio in ratios)])
+        ratios = [result["decode"][width][length]["median"] for length in lengths]
+        rows.append([f"one query, d = {width}, with noise", *(f"{ratio:.2f}" for ratio in ratios)])
+    return rows
+
+
+def model_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Whole steps of a model along paths over the plain model's, by the kind of noise."""
+    measures = result["over_plain"]
+    rows = [["noise", *measures], ["---"] * (1 + len(measures))]
+    for kind in next(iter(measures.values())):
+        cells = [
+            interval(found[kind], 2 if "graph" not in name else 3) if kind in found else "–"
+            for name, found in measures.items()
+        ]
+        rows.append([kind, *cells])
+    return rows
+
+
+def _made_by(result: dict[str, Any]) -> str:
+    return f"{result['gpu']}, torch {result['torch']}, {result['date']}: `{result['command']}`."
+
+
+def gpu_section(attention: dict[str, Any], model: dict[str, Any]) -> str:
+    """Both tables, with what they were measured on."""
+    said = (
+        f"bfloat16, causal, b = {attention['batch']}, h = {attention['heads']}, 0.5 nats; medians over interleaved "
+        f"pairs. The rival is the flash backend of PyTorch's SDPA. {_made_by(attention)}"
+    )
+    shapes = (model[name] for name in ("trained", "prefilled", "decoded"))
+    trained, prefilled, decoded = (f"{rows} × {length:,}" for rows, length in shapes)
+    whole = (
+        f"A Llama-shaped model of {model['parameters'] / 1e9:.1f}B parameters in bfloat16, over the same model without "
+        f"a path: {trained} tokens trained, {prefilled} read, and a token decoded for each of {decoded} cached ones, "
+        f"launched kernel by kernel or replayed as a CUDA graph. {_made_by(model)}"
+    )
+    if "unfinished" in model:
+        whole += f" Not all is there: {model['unfinished']}."
+    return "\n\n".join(["### On a GPU", markdown(gpu_rows(attention)), said, markdown(model_rows(model)), whole])
+
+
 def growth_figure(growth: dict[str, Any]) -> str:
     """Time and memory over the length, both axes logarithmic, as an SVG."""
     lengths = growth["lengths"]
@@ -120,7 +171,8 @@ def main() -> None:
         f"{' and '.join(f'`{command}`' for command in commands)}, finished on {result['date']}, "
         f"{result['processor']}, threads: {result['threads']}, torch {result['torch']}."
     )
-    fill(DOCS / "kernels.md", "benchmarks/kernels_page.py", "\n\n".join([*tables, machine]))
+    on_gpu = gpu_section(read("attention_cuda"), read("model_cuda"))
+    fill(DOCS / "kernels.md", "benchmarks/kernels_page.py", "\n\n".join([*tables, machine, on_gpu]))
     (DOCS / "img" / "attention_growth.svg").write_text(growth_figure(parts["growth"]), encoding="utf-8")
 
 

@@ -54,7 +54,9 @@ def row(file: Path, commands_of_runs: set[str]) -> list[str]:
     if len(own) < len(commands):
         shown.append(f"{len(commands) - len(own)} of the runs below")
     dates = sorted({record["date"] for record in found if "date" in record})
-    machines = sorted({record["processor"].partition(" (")[0] for record in found if "processor" in record})
+    machines = sorted(
+        {record.get("gpu", record["processor"].partition(" (")[0]) for record in found if "processor" in record}
+    )
     name = file.relative_to(RESULTS).as_posix()
     return [f"`{name}`", "<br>".join(shown), " – ".join(dict.fromkeys((dates[0], dates[-1]))), ", ".join(machines)]
 
