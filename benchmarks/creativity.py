@@ -116,7 +116,7 @@ def _over_seeds(found: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, A
         "chance": found[0]["test"]["chance"],
         "seeds": len(found),
         "chosen": [f"step {arm['step']}, {arm['trial']}" for arm in found],
-        **{key: run[key] for key in ("command", "date", "processor", "torch", "transformers")},
+        **{key: run[key] for key in ("command", "date", "processor", "gpu", "torch", "transformers") if key in run},
     }
 
 

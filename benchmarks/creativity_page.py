@@ -13,13 +13,14 @@ from line_chart import Panel, Points, draw
 from results import RESULTS, fill, markdown, read
 
 DOCS = Path(__file__).parents[1] / "docs"
-RUNS = RESULTS / "creativity_runs" / "cpu"
+RUNS = RESULTS / "creativity_runs"
+SIZES = {"cpu": "", "published": "at the published shape"}  # and what a heading says of them
 RECIPE = "fresh, latent"  # the article's: fresh noise, likelihood
 BOUND = "bound to examples, latent"  # what it is drawn beside
 LAST = 12  # arms in a figure: the best of them
 
 
-def table(name: str, found: dict[str, Any]) -> str:
+def table(size: str, name: str, found: dict[str, Any]) -> str:
     """All arms of a task, the best first."""
     ceiling = found["ceiling"]
     arms = {arm: scores for arm, scores in found.items() if arm != "ceiling"}
@@ -40,14 +41,15 @@ def table(name: str, found: dict[str, Any]) -> str:
             ]
         )
     chance = next(iter(arms.values()))["chance"]
-    heading = f"### {name.capitalize()}: ceiling {ceiling:.3f}, memorised by chance {chance:.3f}"
-    figure = f"![Creativity, coherence and memorised share over the steps](img/{_file(name)})"
+    title = " ".join([name.capitalize(), SIZES[size]]).strip()
+    heading = f"### {title}: ceiling {ceiling:.3f}, memorised by chance {chance:.3f}"
+    figure = f"![Creativity, coherence and memorised share over the steps](img/{_file(size, name)})"
     return "\n\n".join([heading, markdown(rows), figure])
 
 
-def read_runs(name: str, training: str = "*") -> list[dict[str, Any]]:
+def read_runs(size: str, name: str, training: str = "*") -> list[dict[str, Any]]:
     """The runs of a task, of one training or of all."""
-    return [json.loads(path.read_text()) for path in sorted((RUNS / name).glob(f"{training}.[0-9]*.json"))]
+    return [json.loads(path.read_text()) for path in sorted((RUNS / size / name).glob(f"{training}.[0-9]*.json"))]
 
 
 def over_steps(runs: list[dict[str, Any]], arm: str, share: str) -> Points:
@@ -60,10 +62,10 @@ def over_steps(runs: list[dict[str, Any]], arm: str, share: str) -> Points:
     return [(step, float(np.mean(shares))) for step, shares in sorted(points.items())]
 
 
-def curves(name: str, found: dict[str, Any]) -> str:
+def curves(size: str, name: str, found: dict[str, Any]) -> str:
     """Creativity, coherence and memorised share over the steps, each arm at its best setting of that step."""
     arms = sorted((arm for arm in found if arm != "ceiling"), key=lambda arm: -found[arm]["creativity"])[:LAST]
-    runs = read_runs(name)
+    runs = read_runs(size, name)
     # what takes over another training's last steps has no curve of its own
     shown = [arm for arm in arms if "transmission" not in arm and len(over_steps(runs, arm, "creativity")) > 1]
     levels = {"creativity": found["ceiling"], "coherence": None, "memorised": found[arms[0]]["chance"]}
@@ -74,9 +76,9 @@ def curves(name: str, found: dict[str, Any]) -> str:
     return draw(panels, "steps")
 
 
-def recipe(name: str) -> str | None:
+def recipe(size: str, name: str) -> str | None:
     """What becomes of fresh noise: σ, transmission and copied share over the steps; None without such runs."""
-    runs, bound, null = (read_runs(name, training) for training in (RECIPE, BOUND, "null"))
+    runs, bound, null = (read_runs(size, name, training) for training in (RECIPE, BOUND, "null"))
     if not runs or not null:
         return None
 
@@ -108,21 +110,23 @@ def recipe(name: str) -> str | None:
     return draw(panels, "steps")
 
 
-def _file(name: str, kind: str = "creativity") -> str:
-    return f"{kind}_{name.replace(', ', '_').replace(' ', '_')}.svg"
+def _file(size: str, name: str, kind: str = "creativity") -> str:
+    words = [kind, *([] if size == "cpu" else [size]), name.replace(", ", "_").replace(" ", "_")]
+    return f"{'_'.join(words)}.svg"
 
 
 def main() -> None:
-    merged = read("creativity")
     sections = []
-    for name, found in merged.items():
-        (DOCS / "img" / _file(name)).write_text(curves(name, found), encoding="utf-8")
-        section = table(name, found)
-        drawn = recipe(name)
-        if drawn is not None:
-            (DOCS / "img" / _file(name, "recipe")).write_text(drawn, encoding="utf-8")
-            section += f"\n\n![σ, transmission and copied share over the steps](img/{_file(name, 'recipe')})"
-        sections.append(section)
+    for size in SIZES:
+        for name, found in read("creativity" if size == "cpu" else f"creativity_{size}").items():
+            (DOCS / "img" / _file(size, name)).write_text(curves(size, name, found), encoding="utf-8")
+            section = table(size, name, found)
+            drawn = recipe(size, name)
+            if drawn is not None:
+                picture = _file(size, name, "recipe")
+                (DOCS / "img" / picture).write_text(drawn, encoding="utf-8")
+                section += f"\n\n![σ, transmission and copied share over the steps](img/{picture})"
+            sections.append(section)
     fill(DOCS / "creativity.md", "benchmarks/creativity_page.py", "\n\n".join(sections))
 
 
