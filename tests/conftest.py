@@ -18,6 +18,7 @@ from matrix import routed_model
 from routing_folders import CONFIGS, learn, llama
 from stochroute import compiled
 from stochroute.noise import DISTRIBUTIONS
+from triton_device import triton_for_tests
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -50,6 +51,13 @@ def span(request) -> str:
 def routed():
     with routed_model("llama", config()) as routed:
         yield routed
+
+
+@pytest.fixture
+def triton_here() -> Iterator[None]:
+    """Triton's kernels run: on a GPU, or in its interpreter where there is none."""
+    with triton_for_tests():
+        yield
 
 
 @pytest.fixture(params=LEVELS)

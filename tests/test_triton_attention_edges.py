@@ -1,6 +1,5 @@
 """The Triton kernels of attention at their edges: nothing to see, NaN and infinity, blocks left out, memory."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -26,10 +25,7 @@ with triton_for_tests():
 nan_is_meant = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-@pytest.fixture(autouse=True)
-def run_where_there_is_a_device() -> Iterator[None]:
-    with triton_for_tests():
-        yield
+pytestmark = pytest.mark.usefixtures("triton_here")
 
 
 @pytest.mark.parametrize("sinks", [None, torch.tensor([0.5, -1.0, 2.0, 30.0])])

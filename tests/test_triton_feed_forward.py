@@ -1,6 +1,5 @@
 """The Triton kernels of structural noise against the reference in float64; interpreted where there is no GPU."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -24,10 +23,7 @@ KEYS = sr.noise.key_words([*PATHS[:2], 2**64 - 1])
 DISTRIBUTIONS = ["normal", "uniform", "rademacher"]
 
 
-@pytest.fixture(autouse=True)
-def run_where_there_is_a_device() -> Iterator[None]:
-    with triton_for_tests():
-        yield
+pytestmark = pytest.mark.usefixtures("triton_here")
 
 
 def arguments(

@@ -1,7 +1,5 @@
 """The grid of Philox words in Triton against the one in torch; interpreted where there is no GPU."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -16,10 +14,7 @@ with triton_for_tests():
     from stochroute.kernels.triton.philox import philox_grid
 
 
-@pytest.fixture(autouse=True)
-def run_where_there_is_a_device() -> Iterator[None]:
-    with triton_for_tests():
-        yield
+pytestmark = pytest.mark.usefixtures("triton_here")
 
 
 def words(*shape: int, seed: int) -> torch.Tensor:
@@ -48,3 +43,8 @@ def test_strided_counters_and_the_largest_words_are_read_as_they_are():
     counter = torch.full((4, 9), (1 << 32) - 1, device=DEVICE)[:, ::2]
     given = (counter, counter.flip(1), keys[:, :1], keys[:, 1:], keys[:, 0, None], keys[:, 1, None])
     assert torch.equal(philox_grid(given), torch.stack(philox_words(given[:4], given[4:]), dim=-1))
+
+
+def test_a_grid_of_more_dimensions_is_left_to_torch():
+    given = (words(1, 2, 1, 1, 1, seed=0), *[words(2, seed=seed) for seed in range(1, 6)])
+    assert philox_grid(given) is None
