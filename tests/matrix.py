@@ -105,6 +105,18 @@ def logits_of(model: Any, ids: Tensor, mask: Tensor | None = None, **arguments) 
     return model(input_ids=ids, **arguments).logits
 
 
+def logits_in_chunks(model: Any, cache: Any, ids: Tensor, mask: Tensor, chunks: list[int]) -> Tensor:
+    """The logits of all real tokens, computed chunk by chunk with a cache."""
+    positions, logits, done = positions_of(mask), [], 0
+    for chunk in chunks:
+        new = slice(done, done + chunk)
+        done += chunk
+        arguments = {"attention_mask": mask[:, :done], "position_ids": positions[:, new]}
+        step = model(input_ids=ids[:, new], past_key_values=cache, use_cache=True, **arguments)
+        logits.append(step.logits)
+    return torch.cat(logits, dim=1)[mask.bool()]
+
+
 def pads_in(family: str, kind: str) -> torch.dtype:
     """float64, or float32 where the stock attention is at work and makes NaN of padding in float64."""
     stock_attention = "attention" not in kind and kind != "mixed"

@@ -12,7 +12,8 @@ from accelerate.state import AcceleratorState
 from transformers import StaticCache
 
 import stochroute as sr
-from families import EXPERT_FAMILIES, positions_of
+from compiling import Counting, fresh_compiler
+from families import EXPERT_FAMILIES
 from matrix import (
     PATHS,
     assert_differ,
@@ -23,6 +24,7 @@ from matrix import (
     every_pair,
     generates_in,
     kinds_of,
+    logits_in_chunks,
     logits_of,
     padded,
     pads_in,
@@ -139,19 +141,10 @@ def test_outside_of_a_path_the_model_is_the_original(family):
 def test_decoding_into_a_static_cache_gives_the_logits_of_one_pass(family, kind):
     routed = on_gpu(family, kind)
     whole = walked(routed)
-    cache, steps, done = StaticCache(config=routed.model.config, max_cache_len=16), [], 0
-    positions = positions_of(MASK)
+    cache = StaticCache(config=routed.model.config, max_cache_len=16)
     with routed.follow(PATHS, start=STARTS):
-        for chunk in (7, 1, 3, 1, 1):
-            new, done = slice(done, done + chunk), done + chunk
-            given: dict[str, Any] = {
-                "input_ids": IDS[:, new],
-                "attention_mask": MASK[:, :done],
-                "position_ids": positions[:, new],
-            }
-            given = {name: tensor.to(DEVICE) for name, tensor in given.items()}
-            steps.append(routed.model(**given, past_key_values=cache, use_cache=True).logits)
-    assert_same(torch.cat(steps, dim=1)[MASK.bool().to(DEVICE)].double().cpu(), whole, 1e-4)
+        chunks = logits_in_chunks(routed.model, cache, IDS.to(DEVICE), MASK.to(DEVICE), [7, 1, 3, 1, 1])
+    assert_same(chunks.double().cpu(), whole, 1e-4)
 
 
 @every_family
@@ -199,13 +192,14 @@ def test_in_bfloat16_generated_tokens_part_only_at_ties(family):
 def test_a_compiled_model_walks_the_same_paths_and_new_ones_need_no_new_graph(family):
     routed = on_gpu(family, "mixed")
     ids, mask = IDS.to(DEVICE), MASK.to(DEVICE)
-    torch._dynamo.reset()
-    compiled = torch.compile(routed.model, fullgraph=True, dynamic=False)
-    for paths, start in ((PATHS, STARTS), (PATHS[::-1], [1, 0, 0]), ([PATHS[1], None, 5], [3, 3, 3])):
-        with routed.follow(paths, start=start):
-            expected = logits_of(routed.model, ids, mask, use_cache=False)
-            assert_same(logits_of(compiled, ids, mask, use_cache=False)[mask.bool()], expected[mask.bool()], 1e-4)
-    torch._dynamo.reset()
+    counting = Counting("inductor")
+    with fresh_compiler():
+        compiled = torch.compile(routed.model, backend=counting, fullgraph=True, dynamic=False)
+        for paths, start in ((PATHS, STARTS), (PATHS[::-1], [1, 0, 0]), ([PATHS[1], None, 5], [3, 3, 3])):
+            with routed.follow(paths, start=start):
+                expected = logits_of(routed.model, ids, mask, use_cache=False)
+                assert_same(logits_of(compiled, ids, mask, use_cache=False)[mask.bool()], expected[mask.bool()], 1e-4)
+    assert counting.graphs == 1
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -214,12 +208,12 @@ def test_generation_with_transformers_own_compilation_writes_the_same_text(famil
     """A static cache and CUDA graphs: what `disable_compile=False` asks transformers for."""
     routed = on_gpu(family, replace(kinds_of(family)["mixed"], span="generated"))
     ids = IDS[:1].to(DEVICE)
-    torch._dynamo.reset()
-    for seed in (7, 8):
-        asked: dict[str, Any] = {"max_new_tokens": 9, "paths": 4, "seed": seed}
-        eager = routed.generate(input_ids=ids, **asked)
-        assert torch.equal(routed.generate(input_ids=ids, disable_compile=False, **asked).sequences, eager.sequences)
-    torch._dynamo.reset()
+    with fresh_compiler():
+        for seed in (7, 8):
+            asked: dict[str, Any] = {"max_new_tokens": 9, "paths": 4, "seed": seed}
+            eager = routed.generate(input_ids=ids, **asked)
+            compiled = routed.generate(input_ids=ids, disable_compile=False, **asked)
+            assert torch.equal(compiled.sequences, eager.sequences)
 
 
 @pytest.mark.parametrize("kind", kinds_of("llama"))

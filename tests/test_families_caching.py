@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
-from families import positions_of
 from matrix import (
     PATHS,
     assert_same,
@@ -14,6 +13,7 @@ from matrix import (
     every_pair,
     generates_in,
     kinds_of,
+    logits_in_chunks,
     logits_of,
     padded,
     pads_in,
@@ -32,18 +32,6 @@ CACHES = {
 }
 
 
-def logits_in_chunks(model, cache, chunks: list[int]) -> torch.Tensor:
-    """The logits of all real tokens, computed chunk by chunk with a cache."""
-    positions, logits, done = positions_of(MASK), [], 0
-    for chunk in chunks:
-        new = slice(done, done + chunk)
-        done += chunk
-        arguments = {"attention_mask": MASK[:, :done], "position_ids": positions[:, new]}
-        step = model(input_ids=IDS[:, new], past_key_values=cache, use_cache=True, **arguments)
-        logits.append(step.logits)
-    return torch.cat(logits, dim=1)[MASK.bool()]
-
-
 def greedy(routed, prompt: torch.Tensor, path: int, start: int, steps: int) -> torch.Tensor:
     """The most likely continuation, by a whole forward without cache for each token."""
     ids = prompt[None]
@@ -59,7 +47,7 @@ def greedy(routed, prompt: torch.Tensor, path: int, start: int, steps: int) -> t
 def test_decoding_and_chunked_prefill_give_the_logits_of_one_pass(family, kind, chunks):
     with routed_model(family, kind, pads_in(family, kind)) as routed, routed.follow(PATHS, start=STARTS):
         whole = logits_of(routed.model, IDS, MASK, use_cache=False)[MASK.bool()]
-        cached = logits_in_chunks(routed.model, DynamicCache(config=routed.model.config), chunks)
+        cached = logits_in_chunks(routed.model, DynamicCache(config=routed.model.config), IDS, MASK, chunks)
     assert_same(cached, whole)
 
 
@@ -70,7 +58,7 @@ def test_decoding_and_chunked_prefill_give_the_logits_of_one_pass(family, kind, 
 def test_every_kind_of_cache_gives_the_logits_of_one_pass(family, kind, cache):
     with routed_model(family, kind) as routed, routed.follow(PATHS, start=STARTS):
         whole = logits_of(routed.model, IDS, MASK, use_cache=False)[MASK.bool()]
-        cached = logits_in_chunks(routed.model, CACHES[cache](routed.model.config), [7, 1, 3, 1, 1])
+        cached = logits_in_chunks(routed.model, CACHES[cache](routed.model.config), IDS, MASK, [7, 1, 3, 1, 1])
     assert_same(cached, whole)
 
 

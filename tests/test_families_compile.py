@@ -5,12 +5,12 @@ since a loop over the experts that were hit is no single graph in the stock mode
 """
 
 import shutil
-from contextlib import contextmanager
 
 import pytest
 import torch
 
 import stochroute as sr
+from compiling import Counting, fresh_compiler
 from families import FAMILIES
 from matrix import PATHS, assert_differ, assert_same, kinds_of, logits_of, padded, random_ids
 
@@ -28,30 +28,8 @@ compiled_families = pytest.mark.parametrize(
 )
 
 
-@contextmanager
-def fresh_compiler():
-    """No graph is left over from another test."""
-    torch._dynamo.reset()
-    try:
-        yield
-    finally:
-        torch._dynamo.reset()
-
-
 def routed_copy(family: str, dtype: torch.dtype) -> sr.RoutedModel:
     return sr.route(FAMILIES[family].build(dtype, experts="batched_mm"), kinds_of(family)["mixed"])
-
-
-class Counting:
-    """A backend that counts the graphs it compiles."""
-
-    def __init__(self, backend: str):
-        self.backend = torch._dynamo.lookup_backend(backend)
-        self.graphs = 0
-
-    def __call__(self, graph, inputs):
-        self.graphs += 1
-        return self.backend(graph, inputs)
 
 
 @compiled_families
