@@ -23,7 +23,7 @@ from stochroute.kernels.scores import (
     empty_output,
     like_projection,
 )
-from stochroute.noise.philox import philox_words
+from stochroute.noise.draws import philox_grid_in_torch
 
 _ATTENTION = (
     "Tensor query, Tensor key, Tensor value, Tensor? sinks, Tensor? amplitude, Tensor? mean, Tensor? sigma, "
@@ -113,12 +113,12 @@ def _dense(gradients: AttentionGradients, like: Tensor) -> tuple[Tensor, ...]:
 
 @torch.library.impl("stochroute::philox_grid", "CUDA")
 def _philox_grid_on_cuda(*counters_and_keys: Tensor) -> Tensor:
+    words = None
     if has_triton():
-        from stochroute.kernels.triton.philox import DIMENSIONS, philox_grid
+        from stochroute.kernels.triton.philox import philox_grid
 
-        if max(t.dim() for t in counters_and_keys) <= DIMENSIONS:
-            return philox_grid(counters_and_keys)
-    return torch.stack(philox_words(counters_and_keys[:4], counters_and_keys[4:]), dim=-1)
+        words = philox_grid(counters_and_keys)
+    return philox_grid_in_torch(*counters_and_keys) if words is None else words
 
 
 @torch.library.impl("stochroute::attention", "CPU")

@@ -49,7 +49,7 @@ _philox_grid = torch.ops.stochroute.philox_grid
 _score_words = torch.ops.stochroute.score_words
 
 
-def _philox_grid_in_torch(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> Tensor:
+def philox_grid_in_torch(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tensor) -> Tensor:
     """Philox words for counters and keys that broadcast: int64 (..., 4).
 
     Opaque to torch.compile on purpose: inductor (torch 2.13, CPU) turns counters made in the graph, such as an
@@ -60,10 +60,10 @@ def _philox_grid_in_torch(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Te
 
 def _philox_grid_on_cpu(*counters_and_keys: Tensor) -> Tensor:
     words = None if library() is None else philox_grid(counters_and_keys)
-    return _philox_grid_in_torch(*counters_and_keys) if words is None else words
+    return philox_grid_in_torch(*counters_and_keys) if words is None else words
 
 
-torch.library.impl("stochroute::philox_grid", "CompositeExplicitAutograd", _philox_grid_in_torch)
+torch.library.impl("stochroute::philox_grid", "CompositeExplicitAutograd", philox_grid_in_torch)
 torch.library.impl("stochroute::philox_grid", "CPU", _philox_grid_on_cpu)
 
 

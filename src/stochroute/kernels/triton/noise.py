@@ -66,6 +66,12 @@ def unit_variance(word, DISTRIBUTION: tl.constexpr):
 
 
 @triton.jit
+def in_a_row(word_0, word_1, word_2, word_3, SIZE: tl.constexpr):
+    """(SIZE,): the four words of each counter at neighbouring places."""
+    return tl.reshape(tl.join(tl.join(word_0, word_2), tl.join(word_1, word_3)), (SIZE,))
+
+
+@triton.jit
 def draw_vector(key_0, key_1, block, layer, KIND: tl.constexpr, DISTRIBUTION: tl.constexpr, SIZE: tl.constexpr):
     """float32 (SIZE,): the noise of one site at one position, from int64 keys and block and an int32 layer."""
     counter = tl.arange(0, SIZE // 4).to(tl.uint32)
@@ -78,9 +84,7 @@ def draw_vector(key_0, key_1, block, layer, KIND: tl.constexpr, DISTRIBUTION: tl
         zero + key_0.to(tl.uint32),
         zero + key_1.to(tl.uint32),
     )
-    # the four words of a counter serve four neighbouring indices
-    words = tl.join(tl.join(word_0, word_2), tl.join(word_1, word_3))
-    return unit_variance(tl.reshape(words, (SIZE,)), DISTRIBUTION)
+    return unit_variance(in_a_row(word_0, word_1, word_2, word_3, SIZE), DISTRIBUTION)
 
 
 def as_int32(word: int) -> int:

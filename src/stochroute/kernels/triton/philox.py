@@ -10,8 +10,9 @@ from torch import Tensor
 from stochroute.kernels.triton.arguments import strided
 from stochroute.kernels.triton.blocks import INTERPRETED
 from stochroute.kernels.triton.launch import launch
+from stochroute.kernels.triton.noise import in_a_row
 
-DIMENSIONS = 4  # of a grid, at most
+_DIMENSIONS = 4  # of a grid, at most
 
 _BLOCK = 16 if INTERPRETED else 256  # small, so that short tests span several
 
@@ -39,16 +40,18 @@ def _philox_grid(out, c0, c1, c2, c3, k0, k1, count, seconds, thirds, fourths, B
         _word(k0, first, second, third, fourth, inside),
         _word(k1, first, second, third, fourth, inside),
     )
-    words = tl.reshape(tl.join(tl.join(word_0, word_2), tl.join(word_1, word_3)), (BLOCK * 4,))
+    words = in_a_row(word_0, word_1, word_2, word_3, BLOCK * 4)
     at = begin * 4 + tl.arange(0, BLOCK * 4)
-    tl.store(out + at, words.to(tl.int64), mask=at < count * 4)
+    tl.store(out + at, words.to(tl.int64), mask=at // 4 < count)
 
 
-def philox_grid(counters_and_keys: tuple[Tensor, ...]) -> Tensor:
-    """int64 (..., 4): Philox4x32-10 of the counters c0 … c3 and the keys k0, k1, int64 tensors that broadcast to at
-    most `DIMENSIONS` dimensions."""
+def philox_grid(counters_and_keys: tuple[Tensor, ...]) -> Tensor | None:
+    """int64 (..., 4): Philox4x32-10 of the counters c0 … c3 and the keys k0, k1, int64 tensors that broadcast; None
+    where they have too many dimensions for the kernel."""
     shape = torch.broadcast_shapes(*(t.shape for t in counters_and_keys))
-    whole = (1,) * (DIMENSIONS - len(shape)) + tuple(shape)
+    if len(shape) > _DIMENSIONS:
+        return None
+    whole = (1,) * (_DIMENSIONS - len(shape)) + tuple(shape)
     out = torch.empty((*shape, 4), dtype=torch.int64, device=counters_and_keys[0].device)
     count = math.prod(shape)
     if count:
