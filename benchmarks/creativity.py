@@ -24,7 +24,7 @@ from creativity_arms import TRAININGS, arms_of
 from creativity_story import StoryRows
 from creativity_training import TEST_SEEDS, Run, Size, Transmission
 from harness import record
-from results import RESULTS
+from results import RESULTS, of_size
 from scipy import stats
 
 from stochroute.tasks import TASKS, TokenTask
@@ -170,7 +170,7 @@ def main() -> None:
             for seed in options.seed or SEEDS:
                 for training in options.training or TRAININGS:
                     make(options.size, name, training, seed)
-    target = RESULTS / ("creativity.json" if options.size == "cpu" else f"creativity_{options.size}.json")
+    target = RESULTS / f"{of_size('creativity', options.size)}.json"
     target.write_text(json.dumps(merge(options.size), indent=2) + "\n")
     print("written:", target)
 

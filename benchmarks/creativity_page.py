@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from line_chart import Panel, Points, draw
-from results import RESULTS, fill, markdown, read
+from results import RESULTS, fill, markdown, of_size, read
 
 DOCS = Path(__file__).parents[1] / "docs"
 RUNS = RESULTS / "creativity_runs"
@@ -111,14 +111,13 @@ def recipe(size: str, name: str) -> str | None:
 
 
 def _file(size: str, name: str, kind: str = "creativity") -> str:
-    words = [kind, *([] if size == "cpu" else [size]), name.replace(", ", "_").replace(" ", "_")]
-    return f"{'_'.join(words)}.svg"
+    return f"{of_size(kind, size)}_{name.replace(', ', '_').replace(' ', '_')}.svg"
 
 
 def main() -> None:
     sections = []
     for size in SIZES:
-        for name, found in read("creativity" if size == "cpu" else f"creativity_{size}").items():
+        for name, found in read(of_size("creativity", size)).items():
             (DOCS / "img" / _file(size, name)).write_text(curves(size, name, found), encoding="utf-8")
             section = table(size, name, found)
             drawn = recipe(size, name)

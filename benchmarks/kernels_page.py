@@ -89,11 +89,7 @@ def model_rows(result: dict[str, Any]) -> list[list[str]]:
     measures = result["over_plain"]
     rows = [["noise", *measures], ["---"] * (1 + len(measures))]
     for kind in next(iter(measures.values())):
-        cells = [
-            interval(found[kind], 2 if "graph" not in name else 3) if kind in found else "–"
-            for name, found in measures.items()
-        ]
-        rows.append([kind, *cells])
+        rows.append([kind, *(interval(found[kind], 3) if kind in found else "–" for found in measures.values())])
     return rows
 
 

@@ -49,20 +49,29 @@ def random_ids(rows: int, length: int) -> torch.Tensor:
     return torch.randint(1, 32000, (rows, length), generator=torch.Generator().manual_seed(1)).cuda()
 
 
+def over(noisy: Callable[[], object], plain: Callable[[], object], pairs: int) -> dict[str, float]:
+    """The time of one over that of the other, until the GPU has finished, and the seconds of the other."""
+
+    def finished(run: Callable[[], object]) -> Callable[[], None]:
+        def whole() -> None:
+            run()
+            torch.cuda.synchronize()
+
+        return whole
+
+    seconds = interleaved(finished(noisy), finished(plain), pairs, WARMUP)
+    return {**ratio(seconds[:, 0], seconds[:, 1]), "plain_seconds": float(np.median(seconds[:, 1]))}
+
+
 def over_plain(routed: sr.RoutedModel, rows: int, run: Callable[[], object], pairs: int) -> dict[str, float]:
     """The time of `run` along paths over that of the plain model."""
 
-    def noisy() -> None:
-        run()
-        torch.cuda.synchronize()
-
     def plain() -> None:
         with routed.suspended():
-            noisy()
+            run()
 
     with routed.follow(sr.derive_paths(7, rows)):
-        seconds = interleaved(noisy, plain, pairs, WARMUP)
-    return {**ratio(seconds[:, 0], seconds[:, 1]), "plain_seconds": float(np.median(seconds[:, 1]))}
+        return over(run, plain, pairs)
 
 
 def training(routed: sr.RoutedModel, pairs: int) -> dict[str, float]:
@@ -112,7 +121,6 @@ def decode(routed: sr.RoutedModel, pairs: int) -> dict[str, float]:
 @torch.no_grad()
 def decode_graph(routed: sr.RoutedModel, pairs: int) -> dict[str, float]:
     """A step as a CUDA graph: what the kernels themselves take."""
-
     step = decode_step(routed)  # both graphs read and write its tensors
 
     def captured() -> torch.cuda.CUDAGraph:
@@ -124,17 +132,9 @@ def decode_graph(routed: sr.RoutedModel, pairs: int) -> dict[str, float]:
             step()
         return graph
 
-    def timed(graph: torch.cuda.CUDAGraph) -> Callable[[], None]:
-        def run() -> None:
-            graph.replay()
-            torch.cuda.synchronize()
-
-        return run
-
     plain = captured()
     with routed.follow(sr.derive_paths(7, ROWS)):
-        seconds = interleaved(timed(captured()), timed(plain), pairs, WARMUP)
-    return {**ratio(seconds[:, 0], seconds[:, 1]), "plain_seconds": float(np.median(seconds[:, 1]))}
+        return over(captured().replay, plain.replay, pairs)
 
 
 MEASURES: dict[str, Callable[[sr.RoutedModel, int], dict[str, float]]] = {
@@ -161,9 +161,9 @@ def main() -> None:
     }
     for kind, config in KINDS.items():
         routed = sr.route(model, config)
-        for measure, over in MEASURES.items():
+        for measure, measured in MEASURES.items():
             found = result["over_plain"].setdefault(measure, {})
-            found[kind] = over(routed, options.pairs)
+            found[kind] = measured(routed, options.pairs)
             print(f"{measure}, {kind}: {found[kind]}", flush=True)
         routed.detach()
         print("written:", save("model_cuda", result), flush=True)

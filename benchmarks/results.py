@@ -14,6 +14,11 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def of_size(name: str, size: str) -> str:
+    """The name of a result that there is in several sizes; the CPU's has no suffix."""
+    return name if size == "cpu" else f"{name}_{size}"
+
+
 def interval(ratio: dict[str, float], digits: int) -> str:
     """A ratio with its 95 % interval."""
     return f"{ratio['median']:.{digits}f} × ({ratio['low']:.{digits}f} – {ratio['high']:.{digits}f})"
