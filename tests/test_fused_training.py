@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import stochroute as sr
 from families import FAMILIES
@@ -70,3 +72,45 @@ def test_compiled_gradients_are_the_eager_ones(family, backend):
     for name, gradient in expected.items():
         if gradient.abs().max() > 1e-6:
             assert_same(compiled[name], gradient, 1e-3)
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is launched one by one, which is what a step of a small batch costs on a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(layers: int, config: sr.RoutingConfig) -> int:
+    """Those of a training step, without what the step of the plain model has."""
+    shape = LlamaConfig(
+        vocab_size=256, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_hidden_layers=layers
+    )
+    routed = sr.route(LlamaForCausalLM(shape), config).train()
+    counts = []
+    for along in (routed.follow(PATHS), routed.suspended()):
+        with along:
+            routed.model(IDS, labels=IDS).loss.backward()  # creates the gradients
+            with Operations() as counted:
+                routed.model(IDS, labels=IDS).loss.backward()
+        counts.append(counted.count)
+    return counts[0] - counts[1]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(
+            sr.RoutingConfig(structural=sr.Structural(form=form, layers="all", hold=hold), span="all")
+            for form in ("shared", "independent")
+            for hold in ("sequence", 3)
+        ),
+        sr.RoutingConfig(structural=None, attention=sr.Attention(layers="all"), span="all"),
+    ],
+    ids=["shared", "shared, hold 3", "independent", "independent, hold 3", "attention"],
+)
+def test_a_layer_with_noise_adds_four_operations_to_a_training_step(config):
+    assert operations(5, config) - operations(3, config) <= 4 * 2

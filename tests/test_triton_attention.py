@@ -256,6 +256,7 @@ def test_every_kernel_compiles_for_an_h100(tmp_path):
         *("_forward", "_query_gradients", "_key_gradients", "_key_spans", "_query_spans"),
         *("_decode_split", "_decode_combine"),
         *("_add_noise", "_add_noise_gradients", "_attention_noise", "_vector_noise", "_philox_grid"),
+        *("_add_unit_noise", "_add_unit_noise_gradients"),
     }
     assert max(kernel["shared"] for kernel in kernels) <= 227 << 10
     # the compiler sees through the count of bits, see `stochroute.kernels.triton.noise.popcount`

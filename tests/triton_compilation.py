@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import stochroute as sr
 from attention_inputs import attention_inputs
 from stochroute.kernels.feed_forward import FeedForwardNoise
-from stochroute.kernels.triton import blocks, feed_forward, noise, philox
+from stochroute.kernels.triton import blocks, feed_forward, noise, philox, unit_noise
 from stochroute.kernels.triton.attention_backward import backward
 from stochroute.kernels.triton.attention_decode import decode
 from stochroute.kernels.triton.attention_forward import forward
@@ -66,6 +66,9 @@ def compile_all() -> list[dict]:
     structural = FeedForwardNoise(keys, zeros.long(), 3, "normal", zeros, True, vector, vector)
     feed_forward.add_noise(states, structural)
     feed_forward.add_noise_backward(states, states, structural)
+    unit = torch.zeros(1, 5, 896)
+    unit_noise.add_unit_noise(states, unit, zeros, True)
+    unit_noise.add_unit_noise_backward(states, states, unit, zeros, True)
     return found
 
 

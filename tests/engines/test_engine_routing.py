@@ -135,7 +135,8 @@ def test_tokens_laid_end_to_end_get_the_noise_of_their_own_sequence(name):
     positions += 3
     step.fill(walks, counts, torch.nn.functional.pad(positions, (0, 29), value=6))
     states = torch.randn(40, 32, generator=torch.Generator().manual_seed(0))
-    out = noise.noised(0, states[:, None], step.places)[:, 0]
+    first_layer = noise.parameters_by_row()[0]
+    out = noise.noised(states[:, None], first_layer, step.places)[:, 0]
 
     begin = 0
     for walk, count, first in zip(walks, counts, firsts, strict=True):
@@ -145,15 +146,14 @@ def test_tokens_laid_end_to_end_get_the_noise_of_their_own_sequence(name):
         else:
             batch = BatchWalk.along([walk.path], [walk.start], torch.device("cpu"))
             passage = Passage(batch, torch.arange(first, first + count)[None])
-            noise.begin_passage(passage)
-            alone = noise.noised(0, states[None, rows], noise.places(passage))[0]
+            alone = noise.noised(states[None, rows], first_layer, noise.places(passage))[0]
             torch.testing.assert_close(out[rows], alone, rtol=0, atol=0 if name != "latent" else 1e-6)
             assert not torch.equal(out[rows], states[rows])
         begin += count
     assert torch.equal(out[begin:], states[begin:])
 
     step.fill([None], [3], torch.arange(40))
-    assert torch.equal(noise.noised(0, states[:, None], step.places)[:, 0], states)
+    assert torch.equal(noise.noised(states[:, None], first_layer, step.places)[:, 0], states)
 
 
 # -- what is refused

@@ -4,12 +4,14 @@ from stochroute.kernels.dispatch import (
     ATTENTION,
     AUTOMATIC,
     Choice,
+    add_latent_noise,
     add_structural_noise,
     attend,
     choose_attention,
+    choose_latent,
     choose_structural,
 )
-from stochroute.kernels.feed_forward import FeedForwardNoise, add_unit_noise
+from stochroute.kernels.feed_forward import FeedForwardNoise
 from stochroute.kernels.scores import AttentionInputs, DistanceBuckets, ScoreNoise, Visibility
 
 __all__ = [
@@ -21,9 +23,10 @@ __all__ = [
     "FeedForwardNoise",
     "ScoreNoise",
     "Visibility",
+    "add_latent_noise",
     "add_structural_noise",
-    "add_unit_noise",
     "attend",
     "choose_attention",
+    "choose_latent",
     "choose_structural",
 ]

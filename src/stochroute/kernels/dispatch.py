@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stochroute.compiled import LEVELS, level, library
 from stochroute.kernels.blocked import blocked_attention
-from stochroute.kernels.feed_forward import FeedForwardNoise, add_noise
-from stochroute.kernels.operators import fused_add_noise, fused_attention, has_triton
+from stochroute.kernels.feed_forward import FeedForwardNoise, add_noise, add_unit_noise
+from stochroute.kernels.operators import fused_add_noise, fused_add_unit_noise, fused_attention, has_triton
 from stochroute.kernels.reference import reference_attention
 from stochroute.kernels.scores import AttentionInputs
 
@@ -72,6 +72,14 @@ def choose_structural(device: torch.device, dtype: torch.dtype) -> Choice:
     return Choice("fused" if fused else "reference", reason)
 
 
+def choose_latent(device: torch.device, dtype: torch.dtype) -> Choice:
+    """What structural noise of the latent form runs on: a matrix product draws it, and what adds it is named."""
+    if device.type != "cuda":
+        return Choice("torch", "the latent form is a matrix product")
+    fused, reason = _fused_or_why_not(device.type, dtype)
+    return Choice("fused" if fused else "torch", f"the latent form is a matrix product, and to add it: {reason}")
+
+
 def attend(inputs: AttentionInputs, implementation: str = AUTOMATIC) -> Tensor:
     """Attention with noise: (b, h, q, d_v) in the value's dtype.
 
@@ -99,6 +107,12 @@ def add_structural_noise(states: Tensor, noise: FeedForwardNoise) -> Tensor:
     if choose_structural(states.device, states.dtype).name == "fused":
         return fused_add_noise(states, noise)
     return add_noise(states, noise)
+
+
+def add_latent_noise(states: Tensor, unit: Tensor, factor: Tensor, relative: bool) -> Tensor:
+    """States (b, s, hidden) with factor · rms(states) · unit, see `stochroute.kernels.feed_forward.add_unit_noise`."""
+    fused = choose_latent(states.device, states.dtype).name == "fused"
+    return (fused_add_unit_noise if fused else add_unit_noise)(states, unit, factor, relative)
 
 
 def _short(dtype: torch.dtype) -> str:

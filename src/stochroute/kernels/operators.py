@@ -33,6 +33,7 @@ _ATTENTION = (
 _NOISE = (
     "Tensor mu, Tensor sigma, Tensor keys, Tensor blocks, int layer, str distribution, Tensor factor, bool relative"
 )
+_UNIT = "Tensor states, Tensor unit, Tensor factor, bool relative"
 _SEVEN = ", ".join(["Tensor"] * len(AttentionGradients._fields))
 torch.library.define("stochroute::attention", f"({_ATTENTION}) -> (Tensor, Tensor)")
 torch.library.define(
@@ -42,6 +43,8 @@ torch.library.define("stochroute::add_noise", f"(Tensor states, {_NOISE}) -> Ten
 torch.library.define(
     "stochroute::add_noise_backward", f"(Tensor grad_out, Tensor states, {_NOISE}) -> (Tensor, Tensor, Tensor)"
 )
+torch.library.define("stochroute::add_unit_noise", f"({_UNIT}) -> Tensor")
+torch.library.define("stochroute::add_unit_noise_backward", f"(Tensor grad_out, {_UNIT}) -> (Tensor, Tensor)")
 _operators = torch.ops.stochroute
 
 
@@ -89,6 +92,11 @@ def fused_add_noise(states: Tensor, noise: FeedForwardNoise) -> Tensor:
         noise.factor,
         noise.relative,
     )
+
+
+def fused_add_unit_noise(states: Tensor, unit: Tensor, factor: Tensor, relative: bool) -> Tensor:
+    """See `stochroute.kernels.feed_forward.add_unit_noise`. On CUDA only."""
+    return _operators.add_unit_noise(states, unit.expand(states.shape), factor, relative)
 
 
 def _float(tensor: Tensor | None) -> Tensor | None:
@@ -229,3 +237,45 @@ def _differentiate_noise(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
 
 
 torch.library.register_autograd("stochroute::add_noise", _differentiate_noise, setup_context=_remember_noise)
+
+
+@torch.library.impl("stochroute::add_unit_noise", "CUDA")
+def _add_unit_noise_on_cuda(states: Tensor, unit: Tensor, factor: Tensor, relative: bool) -> Tensor:
+    from stochroute.kernels.triton.unit_noise import add_unit_noise
+
+    return add_unit_noise(states, unit, factor, relative)
+
+
+@torch.library.impl("stochroute::add_unit_noise_backward", "CUDA")
+def _add_unit_noise_backward_on_cuda(
+    grad_out: Tensor, states: Tensor, unit: Tensor, factor: Tensor, relative: bool
+) -> tuple[Tensor, Tensor]:
+    from stochroute.kernels.triton.unit_noise import add_unit_noise_backward
+
+    return add_unit_noise_backward(grad_out, states, unit, factor, relative)
+
+
+@torch.library.register_fake("stochroute::add_unit_noise")
+def _add_unit_noise_shapes(states: Tensor, unit: Tensor, factor: Tensor, relative: bool) -> Tensor:
+    return torch.empty_like(states)
+
+
+@torch.library.register_fake("stochroute::add_unit_noise_backward")
+def _add_unit_noise_backward_shapes(
+    grad_out: Tensor, states: Tensor, unit: Tensor, factor: Tensor, relative: bool
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(states), unit.new_empty(unit.shape)
+
+
+def _remember_unit_noise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    states, unit, factor, ctx.relative = inputs
+    ctx.save_for_backward(states, unit, factor)
+
+
+def _differentiate_unit_noise(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
+    return (*_operators.add_unit_noise_backward(grad_out, *ctx.saved_tensors, ctx.relative), None, None)
+
+
+torch.library.register_autograd(
+    "stochroute::add_unit_noise", _differentiate_unit_noise, setup_context=_remember_unit_noise
+)

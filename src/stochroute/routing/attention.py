@@ -8,7 +8,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from stochroute.routing.walk import Context, Passage
 
 IMPLEMENTATION = "stochroute"
 _SITE = "_stochroute_attention"  # a plain attribute of each attention module
-_ROW_KEYS = "attention"
+_SHARED = "attention"
 
 
 class AttentionNoise(nn.Module):
@@ -75,28 +75,51 @@ class AttentionNoise(nn.Module):
         self._attachment.undo()
 
     def begin_passage(self, passage: Passage) -> None:
-        """Prepares the row keys of all layers in one draw: int64 (n, b, heads, q, 2)."""
+        """Prepares what the noise of each layer is made from, for all layers at once."""
         blocks = passage.blocks(self.config.hold).expand_as(passage.positions)
-        passage.draws[_ROW_KEYS] = attention_row_keys(passage.walk.keys, self.heads, blocks, self.layer_words)
+        row_keys = attention_row_keys(passage.walk.keys, self.heads, blocks, self.layer_words)
+        factor = passage.factor(self.config.schedule)
+        amplitude = factor[:, None] * self.strength.to(factor.device)[:, None, None, None]
+        if self.config.distance_buckets is None:
+            sigma, mean = self.sigma[:, None, :, None], [None] * len(self.layers)
+        else:
+            sigma, mean = self.sigma, self.mean.unbind()
+        tensors = row_keys.unbind(), amplitude.unbind(), sigma.unbind(), mean
+        passage.shared[_SHARED] = [_LayerShare(*own) for own in zip(*tensors, strict=True)]
 
     def score_noise(self, row: int, passage: Passage, key_positions: Tensor, query: Tensor) -> ScoreNoise:
         """The noise of one layer for one call of its attention."""
+        own: _LayerShare = passage.shared[_SHARED][row]
         dtype, device = score_dtype(query.dtype), query.device
-        amplitude = (passage.factor(self.config.schedule) * self.strength[row]).to(device, dtype)[:, None]  # (b, 1, q)
-        sigma = self.sigma[row].to(device, dtype)
-        buckets = None
-        if self.config.distance_buckets is None:
-            amplitude = amplitude * sigma[None, :, None]
+        amplitude, sigma, buckets = own.amplitude.to(device, dtype), own.sigma.to(device, dtype), None
+        if own.mean is None:
+            amplitude = amplitude * sigma
         else:
             amplitude = amplitude.expand(-1, self.heads, -1)
-            buckets = DistanceBuckets(self.mean[row].to(device, dtype), sigma, passage.positions.to(device))
+            buckets = DistanceBuckets(own.mean.to(device, dtype), sigma, passage.positions.to(device))
         return ScoreNoise(
-            row_keys=passage.draws[_ROW_KEYS][row].to(device),
+            row_keys=own.row_keys.to(device),
             key_positions=key_positions,
             amplitude=amplitude,
             distribution=self.config.distribution,
             buckets=buckets,
         )
+
+
+class _LayerShare(NamedTuple):
+    """One layer's share of what a pass prepares.
+
+    Attributes:
+        row_keys: int64 (b, heads, q, 2).
+        amplitude: float32 (b, 1, q), strength times schedule.
+        sigma: float32 (1, heads, 1), or with distance buckets (heads, buckets).
+        mean: with distance buckets only: float32 (heads, buckets).
+    """
+
+    row_keys: Tensor
+    amplitude: Tensor
+    sigma: Tensor
+    mean: Tensor | None
 
 
 @dataclass(eq=False)

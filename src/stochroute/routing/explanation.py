@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from stochroute.kernels import AUTOMATIC, Choice, choose_attention, choose_structural
+from stochroute.kernels import AUTOMATIC, Choice, choose_attention, choose_latent, choose_structural
 from stochroute.routing.sites import find_layers
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _choice(kind: str, routing: "AttachedRouting", device: torch.device) -> Choi
         return Choice("torch", "a handful of numbers a token")
     if routing.structural is not None and kind == "structural":
         if routing.structural.config.form == "latent":
-            return Choice("torch", "the latent form is a matrix product")
+            return choose_latent(device, model.dtype)
         return choose_structural(device, model.dtype)
     assert routing.attention is not None
     if routing.attention.kernel not in (AUTOMATIC, "fused"):

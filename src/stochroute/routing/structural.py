@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stochroute.config import Structural, layer_indices, layer_strengths
-from stochroute.kernels import FeedForwardNoise, add_structural_noise, add_unit_noise
+from stochroute.kernels import FeedForwardNoise, add_latent_noise, add_structural_noise
 from stochroute.noise import SHARED_LAYER, Kind, key_words, vector_noise
 from stochroute.routing.walk import Context, Passage
 
-_LATENT = "latent"
+_SHARED = "structural"
 _BASIS_KEY = 0
 _BASIS_GRID = 2.0**20
 
@@ -33,6 +33,22 @@ class Places:
     blocks: Tensor
     factor: Tensor
     z: Tensor | None
+
+
+class LayerParameters(NamedTuple):
+    """What the noise of one layer is made of.
+
+    Attributes:
+        layer: its index as the draws count it, or SHARED_LAYER.
+        strength: float32 (), the largest factor.
+        mu: float32 (hidden,).
+        spread: σ, float32 (hidden,), or for the latent form U, float32 (hidden, rank).
+    """
+
+    layer: int
+    strength: Tensor
+    mu: Tensor
+    spread: Tensor
 
 
 class StructuralNoise(nn.Module):
@@ -84,11 +100,46 @@ class StructuralNoise(nn.Module):
             handle.remove()
 
     def begin_passage(self, passage: Passage) -> None:
-        """Draws the z that all layers share: float32 (b, s or 1, rank)."""
+        """Prepares what the layers share. The parameters are taken apart once for all layers: one at a time, each would
+        cost several operations, and a gradient of the whole tensor."""
+        passage.shared[_SHARED] = self.parameters_by_row(), self.places(passage)
+
+    def parameters_by_row(self) -> list[LayerParameters]:
+        """Of each of `layers`."""
+        is_shared, is_latent = self.config.form == "shared", self.config.form == "latent"
+        layers = [SHARED_LAYER] * len(self.layers) if is_shared else self.layers
+        spread = self.basis if is_latent else self.sigma
+        tensors = self.strength.unbind(), self.mu.unbind(), spread.unbind()
+        return [LayerParameters(*own) for own in zip(layers, *tensors, strict=True)]
+
+    def places(self, passage: Passage) -> Places:
+        """Where the states of the passage stand; draws the z of the latent form."""
+        keys, blocks, z = passage.walk.keys, passage.blocks(self.config.hold), None
         if self.config.form == "latent":
-            keys, blocks = passage.walk.keys[:, None], passage.blocks(self.config.hold)
-            z = vector_noise(keys, self.config.rank or 0, blocks, SHARED_LAYER, Kind.FFN, self.config.distribution)
-            passage.draws[_LATENT] = z
+            rank, distribution = self.config.rank or 0, self.config.distribution
+            z = vector_noise(keys[:, None], rank, blocks, SHARED_LAYER, Kind.FFN, distribution)
+        return Places(keys, blocks, passage.factor(self.config.schedule), z)
+
+    def noised(self, states: Tensor, own: LayerParameters, places: Places) -> Tensor:
+        """The states (b, s, hidden) of a layer with its noise."""
+        device, relative = states.device, self.config.scale == "relative"
+        factor = (places.factor * own.strength).to(device)
+        mu, spread = own.mu.to(device), own.spread.to(device)
+        if places.z is not None:
+            wide = torch.promote_types(states.dtype, torch.float32)
+            unit = mu + places.z.to(device, wide) @ spread.to(wide).T
+            return add_latent_noise(states, unit, factor, relative)
+        noise = FeedForwardNoise(
+            keys=places.keys.to(device),
+            blocks=places.blocks.to(device),
+            layer=own.layer,
+            distribution=self.config.distribution,
+            factor=factor,
+            relative=relative,
+            mu=mu,
+            sigma=spread,
+        )
+        return add_structural_noise(states, noise)
 
     def _hook(self, row: int, module: nn.Module, args: Any, output: Any) -> Any:
         passage = self.context.current()
@@ -98,40 +149,12 @@ class StructuralNoise(nn.Module):
             return (self._noised(row, output[0], passage), *output[1:])
         return self._noised(row, output, passage)
 
-    def places(self, passage: Passage) -> Places:
-        """Where the states of the passage stand; `begin_passage` has to come first."""
-        return Places(
-            keys=passage.walk.keys,
-            blocks=passage.blocks(self.config.hold),
-            factor=passage.factor(self.config.schedule),
-            z=passage.draws.get(_LATENT),
-        )
-
-    def noised(self, row: int, states: Tensor, places: Places) -> Tensor:
-        """The states (b, s, hidden) of the layer `layers[row]` with their noise."""
-        device, relative = states.device, self.config.scale == "relative"
-        factor = (places.factor * self.strength[row]).to(device)
-        mu = self.mu[row].to(device)
-        if places.z is not None:
-            wide = torch.promote_types(states.dtype, torch.float32)
-            unit = mu + places.z.to(device, wide) @ self.basis[row].to(device, wide).T
-            return add_unit_noise(states, unit, factor, relative)
-        noise = FeedForwardNoise(
-            keys=places.keys.to(device),
-            blocks=places.blocks.to(device),
-            layer=SHARED_LAYER if self.config.form == "shared" else self.layers[row],
-            distribution=self.config.distribution,
-            factor=factor,
-            relative=relative,
-            mu=mu,
-            sigma=self.sigma[row].to(device),
-        )
-        return add_structural_noise(states, noise)
-
     def _noised(self, row: int, output: Tensor, passage: Passage) -> Tensor:
-        batch, length = passage.positions.shape
-        states = output.view(batch, length, self.hidden)  # OPT flattens (b, s, hidden) to (b·s, hidden)
-        return self.noised(row, states, self.places(passage)).view_as(output)
+        parameters, places = passage.shared[_SHARED]
+        if output.dim() == 3:
+            return self.noised(output, parameters[row], places)
+        states = output.view(*passage.positions.shape, self.hidden)  # OPT flattens (b, s, hidden) to (b·s, hidden)
+        return self.noised(states, parameters[row], places).view_as(output)
 
 
 def _orthogonal_basis(layers: list[int], hidden: int, rank: int) -> Tensor:

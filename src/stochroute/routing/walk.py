@@ -43,13 +43,13 @@ class Passage:
     Attributes:
         walk: the walk it belongs to.
         positions: int64 (b, s), the number of real tokens before each token in its own sequence.
-        draws: draws of this pass that several layers share, by the name of the kind of site.
+        shared: what the layers share in this pass, by the kind of noise.
         masks: the attention masks of this pass that were read already, with what they say.
     """
 
     walk: Walk
     positions: Tensor
-    draws: dict[str, Tensor] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
     masks: list[tuple[Tensor, Any]] = field(default_factory=list)
     _factors: dict[Schedule, Tensor] = field(default_factory=dict)
 

@@ -52,7 +52,6 @@ class StepPlaces:
             self.places.keys[: len(self._walk.keys)] = self._walk.keys
         tokens = len(self._walk.keys)
         passage = walking.Passage(self._walk, positions[:tokens, None].long())
-        self._noise.begin_passage(passage)
         found = self._noise.places(passage)
         self.places.blocks[:tokens] = found.blocks
         self.places.factor[:tokens] = found.factor

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from stochroute.engines.vllm.routing import EngineRouting
 from stochroute.engines.vllm.rows import StepPlaces
 from stochroute.routing.sites import find_feed_forward, find_layers
-from stochroute.routing.structural import Places, StructuralNoise
+from stochroute.routing.structural import LayerParameters, Places, StructuralNoise
 from stochroute.routing.walk import Context
 from stochroute.storage import read_routing
 
@@ -28,12 +28,16 @@ class Site(nn.Module):
     blocks: Tensor
     factor: Tensor
     z: Tensor | None
+    strength: Tensor
+    mu: Tensor
+    spread: Tensor
 
-    def __init__(self, noise: StructuralNoise, row: int, places: Places):
+    def __init__(self, noise: StructuralNoise, own: LayerParameters, places: Places):
         super().__init__()
         self.noise = noise
-        self.row = row
-        for name, tensor in vars(places).items():
+        self.layer, *parameters = own
+        tensors = {**vars(places), **dict(zip(("strength", "mu", "spread"), parameters, strict=True))}
+        for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -41,7 +45,8 @@ class Site(nn.Module):
         tokens = states.shape[0]
         z = None if self.z is None else self.z[:tokens]
         places = Places(self.keys[:tokens], self.blocks[:tokens], self.factor[:tokens], z)
-        return self.noise.noised(self.row, states[:, None], places)[:, 0]
+        own = LayerParameters(self.layer, self.strength, self.mu, self.spread)
+        return self.noise.noised(states[:, None], own, places)[:, 0]
 
 
 def attach(model: nn.Module, routing: EngineRouting, tokens: int, device: torch.device) -> StepPlaces:
@@ -66,9 +71,10 @@ def attach(model: nn.Module, routing: EngineRouting, tokens: int, device: torch.
         _adopt_parameters(noise, routing, config)
     noise = noise.to(device).requires_grad_(False)
     places = StepPlaces(noise, tokens, device)
+    parameters = noise.parameters_by_row()
     for row in noise.audible:
         block = blocks[noise.layers[row]]
-        block.add_module(_NAME, Site(noise, row, places.places))
+        block.add_module(_NAME, Site(noise, parameters[row], places.places))
         block.register_forward_hook(_add_noise)
     return places
 

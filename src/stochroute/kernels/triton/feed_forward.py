@@ -20,7 +20,8 @@ _LEAST_ROWS = 8  # of such a program, so that partial sums stay smaller than the
 
 
 @triton.jit
-def _load_row(tensor, batch, position, columns, inside):
+def load_row(tensor, batch, position, columns, inside):
+    """One row of a `Strided` of three dimensions."""
     row = tensor.start + batch * tensor.strides[0] + position * tensor.strides[1]
     return tl.load(row + columns * tensor.strides[2], mask=inside, other=0.0)
 
@@ -40,7 +41,7 @@ def _add_noise(
     batch, position = (tl.program_id(0) // length).to(tl.int64), (tl.program_id(0) % length).to(tl.int64)
     columns = tl.arange(0, SIZE)
     inside = columns < width
-    clean = _load_row(states, batch, position, columns, inside).to(WIDE)
+    clean = load_row(states, batch, position, columns, inside).to(WIDE)
     scale = tl.load(factor.start + batch * factor.strides[0] + position * factor.strides[1]).to(WIDE)
     if RELATIVE:
         scale *= tl.sqrt(tl.sum(clean * clean, 0) / width)
@@ -66,12 +67,12 @@ def _add_noise_gradients(
     begin = tl.program_id(0) * rows_each
     for row in range(begin, tl.minimum(begin + rows_each, rows)):
         batch, position = (row // length).to(tl.int64), (row % length).to(tl.int64)
-        above = _load_row(grad, batch, position, columns, inside).to(WIDE)
+        above = load_row(grad, batch, position, columns, inside).to(WIDE)
         scale = tl.load(factor.start + batch * factor.strides[0] + position * factor.strides[1]).to(WIDE)
         drawn = _draw(keys, blocks, batch, position, layer, DISTRIBUTION, SIZE).to(WIDE)
         below = above
         if RELATIVE:
-            clean = _load_row(states, batch, position, columns, inside).to(WIDE)
+            clean = load_row(states, batch, position, columns, inside).to(WIDE)
             size = tl.sqrt(tl.sum(clean * clean, 0) / width)
             along = tl.sum(above * (mean + spread * drawn), 0) * scale
             # the gradient of the norm at 0 is 0
@@ -126,10 +127,13 @@ def _noise_tensors(noise: FeedForwardNoise) -> tuple[Strided, ...]:
 
 def _settings(states: Tensor, noise: FeedForwardNoise) -> dict[str, object]:
     """The constants and launch options of both kernels."""
+    return {"RELATIVE": noise.relative, "DISTRIBUTION": noise.distribution, **row_options(states)}
+
+
+def row_options(states: Tensor) -> dict[str, object]:
+    """Those of a kernel whose programs hold whole rows of the states."""
     size = max(16, triton.next_power_of_2(states.shape[-1]))
     return {
-        "RELATIVE": noise.relative,
-        "DISTRIBUTION": noise.distribution,
         "SIZE": size,
         "WIDE": tl.float64 if states.dtype == torch.float64 else tl.float32,
         "num_warps": min(16, max(1, size // 256)),
