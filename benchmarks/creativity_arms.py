@@ -43,6 +43,7 @@ class Training:
         learns_noise: whether the noise has a gradient.
         prefix: random tokens before the prompt, one string an example.
         dropout: in training.
+        decayed: whether the weights decay as the size says, and not by 0.01.
         base: the training whose model transmission and untrained noise take.
     """
 
@@ -51,6 +52,7 @@ class Training:
     learns_noise: bool = True
     prefix: int = 0
     dropout: Dropout | None = None
+    decayed: bool = False
     base: str = "null"
 
 
@@ -103,6 +105,12 @@ _WITH_DROPOUT = {
     "a draw a token, dropout 0.4": (_structural("latent", "upper_third", 1, strength=2.0), Dropout("residual", 0.4)),
 }
 
+_DECAYED = {
+    "a draw a token": (_structural("latent", "upper_third", 1, strength=2.0), None),
+    "a draw a token in all layers": (_structural("latent", "all", 1), None),
+    "a draw a token in all layers, loud, dropout 0.2": _WITH_DROPOUT["a draw a token in all layers, loud, dropout 0.2"],
+}
+
 TRAININGS: dict[str, Training] = {
     "null": Training(),
     "bound by transmission, latent": Training("transmission", _A_TOKEN["latent"]),
@@ -125,6 +133,16 @@ TRAININGS: dict[str, Training] = {
         f"{name}, {how}": Training(objective, routing, dropout=dropout)
         for how, (routing, dropout) in _WITH_DROPOUT.items()
         for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"), ("shuffled", "shuffled"))
+    },
+    "null, weight decay": Training(decayed=True),
+    **{
+        f"dropout {rate:g}, residual, weight decay": Training(dropout=Dropout("residual", rate), decayed=True)
+        for rate in (0.1, 0.2)
+    },
+    **{
+        f"{name}, {how}, weight decay": Training(objective, routing, dropout=dropout, decayed=True)
+        for how, (routing, dropout) in _DECAYED.items()
+        for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"))
     },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),

@@ -28,6 +28,7 @@ SIZE = Size(
     steps=6,
     batch=8,
     learning_rate=1e-2,
+    weight_decay=1.0,
     renamed=True,
     checks=(0.5, 1.0),
     held_out=16,
