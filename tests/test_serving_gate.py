@@ -126,7 +126,8 @@ def test_metrics_count_what_was_done(folder: str):
 def test_logs_are_json_without_prompts_or_texts(folder: str, caplog):
     from stochroute.serving.logs import JsonFormatter
 
-    with live(engine_of(folder, CONFIG)) as server, caplog.at_level("INFO", logger="stochroute.serving"):
+    # a request is logged after its answer has been read: the level has to last until the server has stopped
+    with caplog.at_level("INFO", logger="stochroute.serving"), live(engine_of(folder, CONFIG)) as server:
         text = server.complete(prompt="a very secret prompt", n=2, seed=7, max_tokens=9)["choices"][0]["text"]
         server.until_idle()
     lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "stochroute.serving"]
