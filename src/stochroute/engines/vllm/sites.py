@@ -35,9 +35,9 @@ class Site(nn.Module):
     def __init__(self, noise: StructuralNoise, own: LayerParameters, places: Places):
         super().__init__()
         self.noise = noise
-        self.layer, *parameters = own
-        tensors = {**vars(places), **dict(zip(("strength", "mu", "spread"), parameters, strict=True))}
-        for name, tensor in tensors.items():
+        parameters = own._asdict()
+        self.layer = parameters.pop("layer")
+        for name, tensor in {**vars(places), **parameters}.items():
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:

@@ -27,6 +27,29 @@ def load_row(tensor, batch, position, columns, inside):
 
 
 @triton.jit
+def store_row(tensor, batch, position, columns, inside, values):
+    """The same row, in the tensor's dtype."""
+    row = tensor.start + batch * tensor.strides[0] + position * tensor.strides[1]
+    tl.store(row + columns * tensor.strides[2], values.to(tensor.start.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def load_factor(factor, batch, position):
+    """One number of a `Strided` of two dimensions."""
+    return tl.load(factor.start + batch * factor.strides[0] + position * factor.strides[1])
+
+
+@triton.jit
+def through_the_norm(above, clean, noise, scale, width):
+    """The gradient of a row of states whose noise is multiplied by its norm, and that factor times the norm."""
+    size = tl.sqrt(tl.sum(clean * clean, 0) / width)
+    along = tl.sum(above * noise, 0) * scale
+    # the gradient of the norm at 0 is 0
+    below = above + clean * tl.where(size > 0, along / tl.where(size > 0, size * width, 1.0), 0.0)
+    return below, scale * size
+
+
+@triton.jit
 def _draw(keys, blocks, batch, position, layer, DISTRIBUTION: tl.constexpr, SIZE: tl.constexpr):
     pair = keys.start + batch * keys.strides[0]
     block = tl.load(blocks.start + batch * blocks.strides[0] + position * blocks.strides[1])
@@ -42,15 +65,13 @@ def _add_noise(
     columns = tl.arange(0, SIZE)
     inside = columns < width
     clean = load_row(states, batch, position, columns, inside).to(WIDE)
-    scale = tl.load(factor.start + batch * factor.strides[0] + position * factor.strides[1]).to(WIDE)
+    scale = load_factor(factor, batch, position).to(WIDE)
     if RELATIVE:
         scale *= tl.sqrt(tl.sum(clean * clean, 0) / width)
     drawn = _draw(keys, blocks, batch, position, layer, DISTRIBUTION, SIZE).to(WIDE)
     mean = tl.load(mu.start + columns * mu.strides[0], mask=inside, other=0.0).to(WIDE)
     spread = tl.load(sigma.start + columns * sigma.strides[0], mask=inside, other=0.0).to(WIDE)
-    noisy = clean + scale * (mean + spread * drawn)
-    row = out.start + batch * out.strides[0] + position * out.strides[1]
-    tl.store(row + columns * out.strides[2], noisy.to(out.start.dtype.element_ty), mask=inside)
+    store_row(out, batch, position, columns, inside, clean + scale * (mean + spread * drawn))
 
 
 @triton.jit(do_not_specialize=["rows", "rows_each", "length", "layer"])
@@ -68,20 +89,15 @@ def _add_noise_gradients(
     for row in range(begin, tl.minimum(begin + rows_each, rows)):
         batch, position = (row // length).to(tl.int64), (row % length).to(tl.int64)
         above = load_row(grad, batch, position, columns, inside).to(WIDE)
-        scale = tl.load(factor.start + batch * factor.strides[0] + position * factor.strides[1]).to(WIDE)
+        scale = load_factor(factor, batch, position).to(WIDE)
         drawn = _draw(keys, blocks, batch, position, layer, DISTRIBUTION, SIZE).to(WIDE)
         below = above
         if RELATIVE:
             clean = load_row(states, batch, position, columns, inside).to(WIDE)
-            size = tl.sqrt(tl.sum(clean * clean, 0) / width)
-            along = tl.sum(above * (mean + spread * drawn), 0) * scale
-            # the gradient of the norm at 0 is 0
-            below += clean * tl.where(size > 0, along / tl.where(size > 0, size * width, 1.0), 0.0)
-            scale *= size
+            below, scale = through_the_norm(above, clean, mean + spread * drawn, scale, width)
         mean_grad += scale * above
         spread_grad += scale * above * drawn
-        at = d_states.start + batch * d_states.strides[0] + position * d_states.strides[1]
-        tl.store(at + columns * d_states.strides[2], below.to(d_states.start.dtype.element_ty), mask=inside)
+        store_row(d_states, batch, position, columns, inside, below)
     at = tl.program_id(0).to(tl.int64) * width + columns
     tl.store(d_mu + at, mean_grad, mask=inside)
     tl.store(d_sigma + at, spread_grad, mask=inside)
