@@ -109,7 +109,7 @@ def _strip(
     """The strip of a prompt and its text, or of what the first path writes."""
     import torch
 
-    from stochroute.generation.settings import UNTRUNCATED
+    from stochroute.generation.decoding import Decoding
     from stochroute.paths import derive_paths
     from stochroute.transmission import HeatStrip, decompose
 
@@ -119,15 +119,13 @@ def _strip(
     walked = derive_paths(seed, paths, prompt=number)
     if text is None:
         room = None if loaded.context is None else loaded.context - len(ids)
-        sampling: dict[str, Any] = {**UNTRUNCATED, "temperature": temperature}
         out = routed.generate(
             torch.tensor([ids], device=loaded.model.device),
             attention_mask=torch.ones(1, len(ids), dtype=torch.int64, device=loaded.model.device),
             paths=walked[:1],
             max_new_tokens=new_tokens if room is None else min(new_tokens, room),
-            do_sample=True,
-            **sampling,
             pad_token_id=loaded.pad,
+            **Decoding(temperature).arguments(),
         )
         written = cast(list[int], cast(Any, out.generated)[0].tolist())
     else:

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stochroute.generation.decoding import Decoding
 from stochroute.generation.padding import pad_left
 from stochroute.generation.receipts import fingerprint
-from stochroute.generation.settings import UNTRUNCATED
 from stochroute.measuring.nats import mixture
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import check_seed, derive_paths, format_path
@@ -181,9 +181,8 @@ class Asker:
             max_new_tokens=self.new_tokens or self.task.new_tokens,
             pad_token_id=pad,
             stopping_criteria=[StopTexts(self.tokenizer, self.task.stop, width)],
-            do_sample=arm.temperature > 0,
             num_beams=1,
-            **({**UNTRUNCATED, "temperature": arm.temperature} if arm.temperature else {}),
+            **Decoding(arm.temperature or None).arguments(),
         )
         rows = iter(cast(list[list[int]], out.generated.tolist()))
         return [[self._ended(next(rows)) for _ in ids] for ids in paths]
