@@ -43,7 +43,7 @@ class Training:
         learns_noise: whether the noise has a gradient.
         prefix: random tokens before the prompt, one string an example.
         dropout: in training.
-        decayed: whether the weights decay as the size says, and not by 0.01.
+        decay: how fast the weights decay, over what the size says; 0: AdamW's customary 0.01.
         base: the training whose model transmission and untrained noise take.
     """
 
@@ -52,7 +52,7 @@ class Training:
     learns_noise: bool = True
     prefix: int = 0
     dropout: Dropout | None = None
-    decayed: bool = False
+    decay: float = 0.0
     base: str = "null"
 
 
@@ -108,8 +108,14 @@ _WITH_DROPOUT = {
 _DECAYED = {
     "a draw a token": (_structural("latent", "upper_third", 1, strength=2.0), None),
     "a draw a token in all layers": (_structural("latent", "all", 1), None),
+    "a draw a token in all layers, strength 1": (_structural("latent", "all", 1, strength=1.0), None),
+    "a draw a token in all layers, strength 1, dropout 0.2": (
+        _structural("latent", "all", 1, strength=1.0),
+        Dropout("residual", 0.2),
+    ),
     "a draw a token in all layers, loud, dropout 0.2": _WITH_DROPOUT["a draw a token in all layers, loud, dropout 0.2"],
 }
+_DECAYS = {"weight decay": 1.0, "weight decay × 1.5": 1.5}
 
 TRAININGS: dict[str, Training] = {
     "null": Training(),
@@ -134,15 +140,17 @@ TRAININGS: dict[str, Training] = {
         for how, (routing, dropout) in _WITH_DROPOUT.items()
         for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"), ("shuffled", "shuffled"))
     },
-    "null, weight decay": Training(decayed=True),
+    **{f"null, {much}": Training(decay=decay) for much, decay in _DECAYS.items()},
     **{
-        f"dropout {rate:g}, residual, weight decay": Training(dropout=Dropout("residual", rate), decayed=True)
+        f"dropout {rate:g}, residual, {much}": Training(dropout=Dropout("residual", rate), decay=decay)
         for rate in (0.1, 0.2)
+        for much, decay in _DECAYS.items()
     },
     **{
-        f"{name}, {how}, weight decay": Training(objective, routing, dropout=dropout, decayed=True)
+        f"{name}, {how}, {much}": Training(objective, routing, dropout=dropout, decay=decay)
         for how, (routing, dropout) in _DECAYED.items()
-        for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"))
+        for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"), ("shuffled", "shuffled"))
+        for much, decay in _DECAYS.items()
     },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),

@@ -57,7 +57,7 @@ class Size:
     Attributes:
         model: arguments of LlamaConfig.
         steps, batch, learning_rate: AdamW with a cosine; every training makes as many steps of as many rows.
-        weight_decay: of the trainings that are called so.
+        weight_decay: of the trainings that are called so; the others have 0.01.
         renamed: whether the names of an example change from pass to pass (`renamed_training_set`).
         checks: after which shares of the steps a checkpoint is considered.
         held_out: samples that choose; fewer than are reported would think too little of repetition.
@@ -231,7 +231,7 @@ class Run:
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=min(200, steps // 10),
-            weight_decay=self.size.weight_decay if self.training.decayed else 0.01,
+            weight_decay=self.training.decay * self.size.weight_decay or 0.01,
             adam_beta2=0.98,
             max_grad_norm=1.0,
             seed=self.seed,
