@@ -92,6 +92,8 @@ def _kinds(layers: str, hold: int | str) -> dict[str, sr.RoutingConfig]:
 
 _A_SAMPLE, _A_TOKEN = _kinds("all", "sequence"), _kinds("upper_third", 1)
 _ALL_LAYERS = _structural("latent", "all", 1, strength=0.25)  # three times as many layers, each with less
+_STRENGTH_1 = _structural("latent", "all", 1, strength=1.0)
+_OBJECTIVES = {"bound to examples": "bound", "fresh": "fresh", "shuffled": "shuffled"}
 # what a model bears that dropout has trained: a draw a token, loud where dropout is strong
 _WITH_DROPOUT = {
     **{
@@ -108,11 +110,8 @@ _WITH_DROPOUT = {
 _DECAYED = {
     "a draw a token": (_structural("latent", "upper_third", 1, strength=2.0), None),
     "a draw a token in all layers": (_structural("latent", "all", 1), None),
-    "a draw a token in all layers, strength 1": (_structural("latent", "all", 1, strength=1.0), None),
-    "a draw a token in all layers, strength 1, dropout 0.2": (
-        _structural("latent", "all", 1, strength=1.0),
-        Dropout("residual", 0.2),
-    ),
+    "a draw a token in all layers, strength 1": (_STRENGTH_1, None),
+    "a draw a token in all layers, strength 1, dropout 0.2": (_STRENGTH_1, Dropout("residual", 0.2)),
     "a draw a token in all layers, loud, dropout 0.2": _WITH_DROPOUT["a draw a token in all layers, loud, dropout 0.2"],
 }
 _DECAYS = {"weight decay": 1.0, "weight decay × 1.5": 1.5}
@@ -138,7 +137,7 @@ TRAININGS: dict[str, Training] = {
     **{
         f"{name}, {how}": Training(objective, routing, dropout=dropout)
         for how, (routing, dropout) in _WITH_DROPOUT.items()
-        for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"), ("shuffled", "shuffled"))
+        for name, objective in _OBJECTIVES.items()
     },
     **{f"null, {much}": Training(decay=decay) for much, decay in _DECAYS.items()},
     **{
@@ -149,7 +148,7 @@ TRAININGS: dict[str, Training] = {
     **{
         f"{name}, {how}, {much}": Training(objective, routing, dropout=dropout, decay=decay)
         for how, (routing, dropout) in _DECAYED.items()
-        for name, objective in (("bound to examples", "bound"), ("fresh", "fresh"), ("shuffled", "shuffled"))
+        for name, objective in _OBJECTIVES.items()
         for much, decay in _DECAYS.items()
     },
     "seed, 4 tokens": Training(prefix=4),
