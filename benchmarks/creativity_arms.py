@@ -37,6 +37,7 @@ class Training:
 
     Attributes:
         objective: "plain" (no noise), "bound", "shuffled" (bound, but the paths of a batch change places), "fresh",
+            "inferred" (InferredPaths), "inferred, shuffled" (what is inferred changes places in the batch),
             "transmission" (the model of another training, whose last steps go into the noise alone:
             MarginalPreserving), or "untrained" (noise as it starts, on that model).
         routing: where the noise is; None for the original model.
@@ -114,6 +115,8 @@ _DECAYED = {
     "a draw a token in all layers, strength 1, dropout 0.2": (_STRENGTH_1, Dropout("residual", 0.2)),
     "a draw a token in all layers, loud, dropout 0.2": _WITH_DROPOUT["a draw a token in all layers, loud, dropout 0.2"],
 }
+_A_TEXT = {f"latent in all layers{', dropout 0.2' if drop else ''}": drop for drop in (None, Dropout("residual", 0.2))}
+_WITH_A_TEXT = {"bound by inference": "inferred", "shuffled by inference": "inferred, shuffled", "fresh": "fresh"}
 _DECAYS = {"weight decay": 1.0, "weight decay × 1.5": 1.5}
 
 TRAININGS: dict[str, Training] = {
@@ -150,6 +153,13 @@ TRAININGS: dict[str, Training] = {
         for how, (routing, dropout) in _DECAYED.items()
         for name, objective in _OBJECTIVES.items()
         for much, decay in _DECAYS.items()
+    },
+    **{
+        f"{name}, {how}, weight decay": Training(
+            objective, _structural("latent", "all", "sequence", strength=1.0), dropout=dropout, decay=1.0
+        )
+        for how, dropout in _A_TEXT.items()
+        for name, objective in _WITH_A_TEXT.items()
     },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from stochroute.generation.decoding import Decoding
 from stochroute.measuring.creativity import write_samples
 from stochroute.tasks import Score, TokenTask, TrainingSet
 from stochroute.tasks.shuffled_edges import ShuffledEdges
-from stochroute.training import BoundPaths, FreshPaths, MarginalPreserving, RoutedTrainer
+from stochroute.training import BoundPaths, FreshPaths, InferredPaths, MarginalPreserving, RoutedTrainer
 from stochroute.training.data import Collate
 from stochroute.training.objectives import Batch, Rows
 
@@ -58,6 +58,7 @@ class Size:
         model: arguments of LlamaConfig.
         steps, batch, learning_rate: AdamW with a cosine; every training makes as many steps of as many rows.
         weight_decay: of the trainings that are called so; the others have 0.01.
+        free_nats: of a text, that an inferred path may decide.
         renamed: whether the names of an example change from pass to pass (`renamed_training_set`).
         checks: after which shares of the steps a checkpoint is considered.
         held_out: samples that choose; fewer than are reported would think too little of repetition.
@@ -72,6 +73,7 @@ class Size:
     batch: int
     learning_rate: float
     weight_decay: float
+    free_nats: float
     renamed: bool
     checks: tuple[float, ...]
     held_out: int
@@ -198,9 +200,19 @@ class Run:
             add_dropout(self.model, training.dropout)
         if training.routing is None:
             return Trainer(self.model, args, train_dataset=rows, data_collator=_without_example)  # pyright: ignore[reportArgumentType]
-        objectives = {"bound": BoundPaths, "fresh": FreshPaths, "shuffled": ShuffledPaths}
-        objective = objectives[training.objective]()
+        inferred = InferredPaths(size.free_nats)
+        objectives = {
+            "bound": BoundPaths(),
+            "fresh": FreshPaths(),
+            "shuffled": ShuffledPaths(),
+            "inferred": inferred,
+            "inferred, shuffled": inferred,
+        }
+        objective = objectives[training.objective]
         trainer = RoutedTrainer(self.routed, objective, args, rows, path_seed=self.seed, trained="all")
+        if training.objective == "inferred, shuffled":
+            posterior = cast(nn.Module, trainer.model).posterior
+            posterior.register_forward_hook(lambda module, args, output: tuple(part.roll(1, 0) for part in output))
         if not training.learns_noise:
             for noise in (self.routed.structural, self.routed.attention):
                 if noise is not None:

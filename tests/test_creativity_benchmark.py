@@ -29,6 +29,7 @@ SIZE = Size(
     batch=8,
     learning_rate=1e-2,
     weight_decay=1.0,
+    free_nats=1.0,
     renamed=True,
     checks=(0.5, 1.0),
     held_out=16,
@@ -60,6 +61,8 @@ def base(tmp_path_factory):
         "shuffled, latent",
         "fresh, latent",
         "bound to examples, a draw a token, dropout 0.4",
+        "bound by inference, latent in all layers, weight decay",
+        "shuffled by inference, latent in all layers, dropout 0.2, weight decay",
         "bound by transmission, latent",
         "bound by transmission, attention",
         "frozen noise, a draw a token, latent",
@@ -122,6 +125,17 @@ def test_dropout_acts_in_training_alone(name):
     assert not torch.equal(train(ids).logits, train(ids).logits)
     run.model.eval()
     assert torch.equal(run.model(ids).logits, run.model(ids).logits)
+
+
+def test_what_is_inferred_changes_places_only_where_it_is_shuffled():
+    texts, mask = torch.randn(3, 5, SIZE.model["hidden_size"]), torch.ones(3, 5)
+    found = {}
+    for kind in ("bound", "shuffled"):
+        run = Run(TASK, SIZE, f"{kind} by inference, latent in all layers, weight decay", 0, Path("unused"))
+        found[kind] = run._whole().model.posterior(texts, mask)
+    for own, moved in zip(found["bound"], found["shuffled"], strict=True):
+        assert torch.equal(own[[2, 0, 1]], moved)
+        assert not torch.allclose(own, moved)
 
 
 def test_shuffled_paths_are_the_bound_ones_of_the_batch_in_another_order():

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import stochroute as sr
-from training_runs import SHARDED, losses, tiny_model, tiny_trainer, uneven_examples
+from training_runs import INFERRED, SHARDED, losses, tiny_model, tiny_trainer, uneven_examples
 
 HERE = Path(__file__).parent
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -59,6 +60,17 @@ def test_two_processes_under_fsdp2_give_the_losses_of_one_and_go_on_from_a_check
     saved = sr.RoutedModel.from_pretrained(tiny_model(), output / "sharded" / "checkpoint-12")
     for name, parameter in saved.noise_parameters().items():
         assert torch.allclose(parameter, one.routed.noise_parameters()[name], atol=1e-4), name
+
+
+def test_what_infers_the_paths_is_trained_by_two_processes_as_by_one(two_processes, tmp_path):
+    output, log = two_processes
+    one = tiny_trainer(tmp_path, **INFERRED)
+    one.train()
+    for name in ("inferred", "sharded, inferred", "resumed, inferred"):
+        assert log[name] == approximately(losses(one)), name
+    saved = load_file(output / "inferred" / "checkpoint-12" / "posterior.safetensors")
+    for name, parameter in one.model.posterior.named_parameters():
+        assert torch.allclose(saved[name], parameter, atol=1e-4), name
 
 
 def test_a_process_that_is_killed_goes_on_to_the_losses_of_one_that_was_not(tmp_path):

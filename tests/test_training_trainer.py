@@ -22,6 +22,7 @@ from stochroute.training import (
 from stochroute.training.data import Collate
 from training_runs import (
     ABSOLUTE,
+    CHECKPOINTING,
     CONFIG,
     EXAMPLES,
     LENGTH,
@@ -84,7 +85,7 @@ def test_fresh_paths_go_unread_and_sigma_falls(fresh, bound):
 
 def test_a_collapse_of_the_transmission_is_warned_of_once_by_name(tmp_path):
     trainer = tiny_trainer(tmp_path, FreshPaths(), collapse_below=0.01, **LONG)
-    with pytest.warns(TransmissionCollapsed, match="bind them") as caught:
+    with pytest.warns(TransmissionCollapsed, match="bind or infer them") as caught:
         trainer.train()
     log = [entry["transmission"] for entry in trainer.state.log_history if "transmission" in entry]
     falls = sum(a >= 0.01 > b for a, b in itertools.pairwise(log)) + (log[-1] < 0.01 and log[-2] < 0.01)
@@ -208,10 +209,7 @@ def test_the_noise_has_a_learning_rate_of_its_own_and_no_decay(tmp_path):
 def test_bfloat16_and_gradient_checkpointing_come_with_the_arguments(tmp_path, checkpointing):
     plain = tiny_trainer(tmp_path, max_steps=3)
     plain.train()
-    setting = "activation_checkpointing"  # the name that newer versions of transformers prefer
-    if not hasattr(plain.args, setting):
-        setting = "gradient_checkpointing"
-    other = tiny_trainer(tmp_path, max_steps=3, bf16=not checkpointing, **{setting: checkpointing})
+    other = tiny_trainer(tmp_path, max_steps=3, bf16=not checkpointing, **{CHECKPOINTING: checkpointing})
     other.train()
     assert losses(other) == pytest.approx(losses(plain), rel=1e-6 if checkpointing else 1e-2)
     assert (losses(other) == losses(plain)) is checkpointing

@@ -5,7 +5,7 @@ As a script it is one process of a run, for the tests that need processes of the
     python training_runs.py OUTPUT [--batch N] [--killed-at STEP]
 
 It writes OUTPUT/log.json: the losses by step, and with several processes those of `SHARDED` under FSDP2 as well, of a
-whole run and of one that went on from its checkpoint.
+whole run and of one that went on from its checkpoint, and those of `INFERRED` under both.
 """
 
 import argparse
@@ -21,11 +21,17 @@ from accelerate.state import AcceleratorState, DistributedType, PartialState
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback, TrainingArguments
 
 import stochroute as sr
-from stochroute.training import BoundPaths, Data, Objective, RoutedTrainer, Variational, prepare_examples
+from stochroute.training import BoundPaths, Data, InferredPaths, Objective, RoutedTrainer, Variational, prepare_examples
 
 VOCABULARY, LENGTH, EXAMPLES = 32, 6, 32
+# the name that newer versions of transformers prefer, else the older one
+CHECKPOINTING = (
+    f"{'activation' if hasattr(TrainingArguments, 'activation_checkpointing') else 'gradient'}_checkpointing"
+)
 CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=1.0))
 ABSOLUTE = sr.RoutingConfig(structural=sr.Structural(form="independent", scale="absolute", layers="all", strength=0.3))
+LATENT = sr.RoutingConfig(structural=sr.Structural(form="latent", layers="all", strength=1.0))
+INFERRED = {"objective": InferredPaths(free_nats=1.0), "config": LATENT}
 SHARDED = {"objective": Variational(beta=0.1), "config": ABSOLUTE}
 
 
@@ -133,10 +139,18 @@ def main() -> None:
     trainer.train()
     log = {"replicated": losses(trainer), "evaluation": trainer.evaluate()["eval_loss"]}
     if trainer.args.world_size > 1:
+        inferred, sharded = (os.path.join(options.output, name) for name in ("inferred", "sharded"))
+        trainer = tiny_trainer(inferred, **saved, **INFERRED)
+        trainer.train()
+        log["inferred"] = losses(trainer)
         shard_on_cpus()
-        for name, resumed in (("sharded", None), ("resumed", os.path.join(options.output, "sharded", "checkpoint-5"))):
-            output = os.path.join(options.output, "sharded")
-            trainer = tiny_trainer(output, fsdp=True, fsdp_config={"version": 2}, **saved, **SHARDED)
+        for name, output, settings, resumed in (
+            ("sharded", sharded, SHARDED, None),
+            ("resumed", sharded, SHARDED, os.path.join(sharded, "checkpoint-5")),
+            ("sharded, inferred", inferred, INFERRED, None),
+            ("resumed, inferred", inferred, INFERRED, os.path.join(inferred, "checkpoint-5")),
+        ):
+            trainer = tiny_trainer(output, fsdp=True, fsdp_config={"version": 2}, **saved, **settings)
             trainer.train(resume_from_checkpoint=resumed)
             assert type(trainer.model).__name__ == "FSDPWalkedModel"
             log[name] = losses(trainer)

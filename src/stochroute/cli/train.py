@@ -29,7 +29,7 @@ def train(
     model: ./my-model        # or a name on the Hub; left out: the embedded one
     data: {train: stories.jsonl, prompt: prompt, text: text, id: id}
     routing: {structural: {form: latent, layers: all, strength: 0.5}}
-    objective: bound         # fresh, variational, best_of_k, marginal
+    objective: bound         # fresh, inferred, variational, best_of_k, marginal
     train: adapter           # noise, all
     adapter: {rank: 8}
     seed: 7

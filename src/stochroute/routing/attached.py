@@ -17,7 +17,7 @@ from stochroute.routing.attention import AttentionNoise
 from stochroute.routing.experts import ExpertNoise
 from stochroute.routing.sites import find_attention, find_feed_forward, find_layers, find_routers
 from stochroute.routing.structural import StructuralNoise
-from stochroute.routing.walk import Context, Passage, Walk, token_positions
+from stochroute.routing.walk import Context, Inferred, Passage, Walk, token_positions
 
 
 class AttachedRouting(nn.Module):
@@ -145,6 +145,36 @@ class AttachedRouting(nn.Module):
             walk = Walk.along(ids, starts, _device_of(self.model))
         with self._context.along(walk):
             yield
+
+    def infer(self, mean: Tensor, deviation: Tensor) -> None:
+        """Until `follow` ends, the z of each row is mean + deviation ⊙ ξ with ξ the path's own draw: how training tells
+        the latent form what is known about a text (`training.InferredPaths`). Gradients reach both.
+
+        Args:
+            mean, deviation: float32 (b, rank), one row a path.
+
+        Raises:
+            ValueError: the routing has no z that lasts a sequence, or the shapes are others.
+            RuntimeError: no path is followed.
+        """
+        noise, walk = self.structural, self._context.walk
+        if noise is None or noise.config.form != "latent" or noise.config.hold != "sequence":
+            raise ValueError("the routing has no z for a text: route with Structural(form='latent', hold='sequence')")
+        if walk is None:
+            raise RuntimeError("infer() needs paths to be followed: call it inside follow()")
+        expected = len(walk.keys), noise.config.rank
+        if mean.shape != expected or deviation.shape != expected:
+            raise ValueError(
+                f"mean {tuple(mean.shape)} and deviation {tuple(deviation.shape)} must both be of shape {expected}: a "
+                f"row for each path, a column for each dimension of z"
+            )
+        walk.inferred = Inferred(mean, deviation)
+
+    @property
+    def inferred(self) -> Inferred | None:
+        """What `infer` was told within the present `follow`."""
+        walk = self._context.walk
+        return None if walk is None else walk.inferred
 
     @contextmanager
     def suspended(self) -> Iterator[None]:

@@ -118,6 +118,8 @@ class StructuralNoise(nn.Module):
         if self.config.form == "latent":
             rank, distribution = self.config.rank or 0, self.config.distribution
             z = vector_noise(keys[:, None], rank, blocks, SHARED_LAYER, Kind.FFN, distribution)
+            if (known := passage.walk.inferred) is not None:
+                z = known.mean[:, None] + known.deviation[:, None] * z
         return Places(keys, blocks, passage.factor(self.config.schedule), z)
 
     def noised(self, states: Tensor, own: LayerParameters, places: Places) -> Tensor:

@@ -3,13 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from stochroute.config import Hold, Schedule
 from stochroute.noise import key_words
+
+
+class Inferred(NamedTuple):
+    """What is known of each row's z from its text: z = mean + deviation ⊙ ξ, where ξ is the path's own draw.
+
+    Attributes:
+        mean, deviation: float32 (b, rank).
+    """
+
+    mean: Tensor
+    deviation: Tensor
 
 
 @dataclass(eq=False)
@@ -20,11 +31,13 @@ class Walk:
         keys: int64 (b, 2), the paths as Philox keys; zeros for a clean row.
         starts: int64 (b,), the first position that carries noise.
         on: bool (b, 1), False for a clean row.
+        inferred: of the z of the latent form; None where the path alone says what z is.
     """
 
     keys: Tensor
     starts: Tensor
     on: Tensor
+    inferred: Inferred | None = None
 
     @classmethod
     def along(cls, paths: list[int | None], starts: list[int], device: torch.device) -> "Walk":

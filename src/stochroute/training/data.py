@@ -4,11 +4,11 @@ examples = read_examples("stories.jsonl", Data(train="stories.jsonl", id="name")
 """
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import torch
@@ -123,6 +123,23 @@ def prepare_examples(
             f"max_length={data.max_length}: look at the columns text and prompt, or raise max_length"
         )
     return kept
+
+
+def check_examples(name: str, dataset: Any) -> None:
+    """ValueError, in which `name` is what the dataset is called, unless it has a lasting order, examples, and a key of
+    its own for each."""
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise ValueError(f"{name} is a {type(dataset).__name__} without a lasting order: give a map-style dataset")
+    if not len(dataset):
+        raise ValueError(f"{name} has no example left: look at how it was filtered")
+    missing = [c for c in ("input_ids", "labels", "example") if c not in cast(Mapping[str, Any], dataset[0])]
+    if missing:
+        raise ValueError(
+            f"{name} has no {missing[0]!r} in its examples, so that no path can be bound to them: make it with "
+            f"stochroute.training.prepare_examples"
+        )
+    if hasattr(dataset, "column_names") and len(set(dataset["example"])) < len(dataset):
+        raise ValueError(f"{name} holds an example's key twice: every example needs an id of its own")
 
 
 @dataclass(frozen=True)

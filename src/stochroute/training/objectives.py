@@ -54,11 +54,13 @@ class Objective:
         draws: paths that an example walks in one step.
         bound: whether an example keeps its paths through all of training; else they are fresh in every step.
         clean_row: whether each example has one more row, the last, that stays clean.
+        infers: whether a `Posterior` is trained beside the model, and tells what z explains each example.
     """
 
     draws: int = 1
     bound: bool = False
     clean_row: bool = False
+    infers: bool = False
 
     def check(self, routed: RoutedModel, base_trained: bool) -> None:
         """ValueError when the objective makes no sense for this routing, or for a model whose weights are trained."""
@@ -116,6 +118,44 @@ class BoundPaths(Objective):
     """
 
     bound = True
+
+
+@dataclass(frozen=True)
+class InferredPaths(Objective):
+    """−log p(y | x, z) + β · max(0, KL(q(z | x, y) ‖ N(0, 1)) − λ) with z ~ q: the path is inferred from the text.
+
+    A variational autoencoder (Kingma & Welling 2014, arXiv 1312.6114; over texts Bowman et al. 2016, arXiv
+    1511.06349) whose code is the z of the latent form, and whose draw is the path's own: z = mean + deviation ⊙ ξ.
+    Where a bound path has to be learned by heart, this one is given its meaning by the texts, and fresh paths, whose z
+    is ξ, are what the decoder was trained to follow. λ = `free_nats` a text cost nothing (free bits, Kingma et al.
+    2016, arXiv 1606.04934): so much the path is to decide, and without them it decides nothing. The posterior is
+    needed in training alone.
+
+    Attributes:
+        free_nats: λ, in nats a text.
+        beta: weight of the KL; 1 is the bound on the likelihood.
+    """
+
+    free_nats: float = 4.0
+    beta: float = 1.0
+    infers = True
+
+    def __post_init__(self) -> None:
+        _at_least("free_nats", self.free_nats, 0)
+        _at_least("beta", self.beta, 0)
+
+    def check(self, routed: RoutedModel, base_trained: bool) -> None:
+        noise = None if routed.structural is None else routed.structural.config
+        if noise is None or noise.form != "latent" or noise.hold != "sequence" or noise.distribution != "normal":
+            found = noise and f"form={noise.form!r}, hold={noise.hold!r}, distribution={noise.distribution!r}"
+            raise ValueError(
+                f"objective inferred needs structural noise with one normal z a text, and here it is {found}: route "
+                f"with Structural(form='latent', hold='sequence')"
+            )
+
+    def total(self, logits: Tensor, labels: Tensor, routed: RoutedModel, step: int) -> Tensor:
+        charged = (text_kl(routed) - self.free_nats).clamp_min(0).sum()
+        return row_nats(logits, labels).sum() + self.beta * charged.to(logits.device)
 
 
 @dataclass(frozen=True)
@@ -260,6 +300,7 @@ class MarginalPreserving(Objective):
 OBJECTIVES: dict[str, type[Objective]] = {
     "fresh": FreshPaths,
     "bound": BoundPaths,
+    "inferred": InferredPaths,
     "variational": Variational,
     "best_of_k": BestOfK,
     "marginal": MarginalPreserving,
@@ -269,6 +310,13 @@ OBJECTIVES: dict[str, type[Objective]] = {
 def _at_least(name: str, value: float, least: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
         raise ValueError(f"{name}={value!r} must be a finite number ≥ {least}")
+
+
+def text_kl(routed: RoutedModel) -> Tensor:
+    """KL(q(z | text) ‖ N(0, 1)) of each row that is followed, in nats: (b,)."""
+    known = routed.inferred
+    assert known is not None
+    return kl_to_prior(known.mean, known.deviation, torch.ones_like(known.mean)).sum(-1)
 
 
 def relaxed_winner(nats: Tensor, epsilon: float) -> Tensor:

@@ -12,13 +12,13 @@ TensorBoard. Added are the paths of each batch, the objective, what a checkpoint
 
 import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -30,12 +30,14 @@ from stochroute.routed import RoutedModel
 from stochroute.storage import write_routing
 from stochroute.training.binding import EVALUATION
 from stochroute.training.checkpoints import fault_of, last_good, run_of, seal, unseal
-from stochroute.training.data import Collate
-from stochroute.training.objectives import FreshPaths, Objective
+from stochroute.training.data import Collate, check_examples
+from stochroute.training.objectives import FreshPaths, Objective, text_kl
+from stochroute.training.posterior import new_posterior
 from stochroute.training.probing import Probe, mean_deviations
 from stochroute.training.walked import Trained, WalkedModel, choose_trained, here, read_noise, weights_of_model, whole
 
 _UNWRITTEN = ("PytorchStreamWriter", "inline_container", "iostream error")  # in what torch.save raises on a full disk
+_POSTERIOR_FILE = "posterior.safetensors"
 _COLUMNS = ("input_ids", "attention_mask", "labels", "example")
 
 
@@ -62,7 +64,8 @@ class RoutedTrainer(Trainer):
         eval_dataset: the same for evaluation, along fresh paths.
         path_seed: derives every path. Bound paths can be had again: `example_paths(path_seed, [key], draws)`.
         trained: "noise" (the base stays as it is), "adapter" (and the PEFT adapter), or "all".
-        noise_learning_rate: for the noise; None takes that of args. The noise is never decayed: that would pull σ to 0.
+        noise_learning_rate: for the noise, and what infers it; None takes that of args. The noise is never decayed:
+            that would pull σ to 0.
         probe_paths: paths K for what is logged; 0 switches it off. Transmission cannot exceed ln K.
         probe_examples: examples for what is logged: the first of eval_dataset, or of train_dataset where there is none.
             Each logging step costs a forward of (K + 1) × that many rows.
@@ -71,7 +74,8 @@ class RoutedTrainer(Trainer):
         callbacks: as in Trainer.
 
     At each logging step there is in the log, beside what Trainer logs: "transmission", I(next token; path) in nats;
-    "kl_routed_clean", in nats; "sigma/KIND.LAYER", mean |σ| of a layer over its strength (1 at the start).
+    "kl_routed_clean", in nats; "sigma/KIND.LAYER", mean |σ| of a layer over its strength (1 at the start); with
+    InferredPaths "inferred_nats", KL(q ‖ prior) of a text in the last batch, in the mean.
 
     Raises:
         ValueError: the objective does not fit the routing, nothing can be trained, or the examples have no key.
@@ -98,16 +102,18 @@ class RoutedTrainer(Trainer):
         objective.check(routed, base_trained=trained != "noise")
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             if dataset is not None:
-                _check_examples(name, dataset)
+                check_examples(name, dataset)
         self.routed = routed
         self.objective = objective
         self.path_seed = check_seed(path_seed)
         self.trained: Trained = trained
         self.noise_learning_rate = noise_learning_rate
         self.collapse_below = collapse_below
+        self._posterior = new_posterior(routed, args.seed) if objective.infers else None
+        self._inferred_nats: Tensor | None = None
         cached = getattr(routed.model.config, "use_cache", None)
         super().__init__(
-            model=WalkedModel(routed),
+            model=WalkedModel(routed, self._posterior),
             args=args,
             data_collator=Collate(),
             train_dataset=train_dataset,
@@ -154,6 +160,8 @@ class RoutedTrainer(Trainer):
         labels = inputs["labels"]
         logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         total = self.objective.total(logits, labels, self.routed, self.state.global_step)
+        if self.objective.infers:
+            self._inferred_nats = text_kl(self.routed).detach().mean()
         targets = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             total = total * self.accelerator.num_processes  # which are averaged over
@@ -178,10 +186,11 @@ class RoutedTrainer(Trainer):
         return None, row_nats(logits, inputs["labels"]), (inputs["labels"][:, 1:] != IGNORED).sum(1)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Trainer's optimizer, with the noise in a group of its own."""
+        """Trainer's optimizer, with the noise, and what infers it, in a group of its own."""
         optimizer = super().create_optimizer(model)
         names = self.routed.noise_parameters()
         noise = [p for n, p in self.routed.named_parameters() if n in names and p.requires_grad]
+        noise += [] if self._posterior is None else self._posterior.parameters()
         own = {id(p) for p in noise}
         for group in optimizer.param_groups:
             group["params"] = [p for p in group["params"] if id(p) not in own]
@@ -200,6 +209,8 @@ class RoutedTrainer(Trainer):
                 logs |= self._probe.measure(cast(nn.Module, self.model), self.routed, self.args.device)
             logs |= mean_deviations(self.routed)
             self._warn_of_collapse(logs["transmission"])
+        if "loss" in logs and self._inferred_nats is not None:
+            logs["inferred_nats"] = self._inferred_nats.item()
         super().log(logs, start_time)
 
     def _warn_of_collapse(self, now: float) -> None:
@@ -219,7 +230,9 @@ class RoutedTrainer(Trainer):
 
     def _advice(self) -> str:
         if isinstance(self.objective, FreshPaths):
-            return "Fresh paths tell the model nothing about its text, so it learns not to hear them: bind them"
+            return "Fresh paths say nothing of their text, so the model learns not to hear them: bind or infer them"
+        if self.objective.infers:
+            return "Raise free_nats, the strength or noise_learning_rate"
         return "Raise the strength, train longer, or lower noise_learning_rate"
 
     # ---- checkpoints ----
@@ -273,7 +286,7 @@ class RoutedTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
-        if not all(bool(here(p).isfinite().all()) for p in self.routed.parameters() if p.requires_grad):
+        if not all(bool(here(p).isfinite().all()) for p in cast(nn.Module, self.model).parameters() if p.requires_grad):
             raise TrainingDiverged(
                 f"a trained parameter is no finite number after step {self.state.global_step}: {self._remedy()}"
             )
@@ -309,9 +322,13 @@ class RoutedTrainer(Trainer):
         folder = output_dir or self.args.output_dir
         assert folder is not None
         noise = {name: whole(parameter) for name, parameter in self.routed.noise_parameters().items()}
+        inferring = {} if self._posterior is None else self._posterior.state_dict()
+        inferring = {name: whole(parameter) for name, parameter in inferring.items()}
         if not self.args.should_save:
             return
         write_routing(Path(folder), self.routed.config, noise, self.routed.model)
+        if inferring:
+            save_file(inferring, Path(folder, _POSTERIOR_FILE))
         if self.trained != "noise":
             weights = None if state_dict is None else weights_of_model(state_dict)
             self.routed.model.save_pretrained(folder, state_dict=weights)
@@ -323,6 +340,8 @@ class RoutedTrainer(Trainer):
             return
         for name, own in self.routed.noise_parameters().items():
             own.copy_(parameters[name])
+        if self._posterior is not None:
+            self._posterior.load_state_dict(load_file(Path(resume_from_checkpoint, _POSTERIOR_FILE)))
         if self.trained != "noise":
             super()._load_from_checkpoint(resume_from_checkpoint, cast(Any, self.routed.model))
 
@@ -369,18 +388,3 @@ def _check_arguments(args: TrainingArguments) -> None:
             f"{args.n_gpu} GPUs in one process would split the batch, but not its paths: start one process for each "
             f"with torchrun, or show one GPU by CUDA_VISIBLE_DEVICES"
         )
-
-
-def _check_examples(name: str, dataset: Any) -> None:
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise ValueError(f"{name} is a {type(dataset).__name__} without a lasting order: give a map-style dataset")
-    if not len(dataset):
-        raise ValueError(f"{name} has no example left: look at how it was filtered")
-    missing = [c for c in ("input_ids", "labels", "example") if c not in cast(Mapping[str, Any], dataset[0])]
-    if missing:
-        raise ValueError(
-            f"{name} has no {missing[0]!r} in its examples, so that no path can be bound to them: make it with "
-            f"stochroute.training.prepare_examples"
-        )
-    if hasattr(dataset, "column_names") and len(set(dataset["example"])) < len(dataset):
-        raise ValueError(f"{name} holds an example's key twice: every example needs an id of its own")

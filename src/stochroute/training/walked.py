@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stochroute.routed import RoutedModel
 from stochroute.storage import read_routing
+from stochroute.training.posterior import Posterior
 
 Trained = Literal["noise", "adapter", "all"]
 
@@ -20,12 +21,16 @@ class WalkedModel(nn.Module):
     # Trainer refuses quantised weights that have no adapter; here they stay as they are, and the noise is trained
     _hf_peft_config_loaded = True
 
-    def __init__(self, routed: RoutedModel):
+    def __init__(self, routed: RoutedModel, posterior: Posterior | None = None):
         super().__init__()
         self.routed = routed
+        self.posterior = posterior
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The logits (rows, s, v)."""
+        """The logits (rows, s, v); in train mode along what the posterior infers, where there is one."""
+        if self.posterior is not None and self.training:
+            embeddings = self.routed.model.get_input_embeddings()(inputs["input_ids"])
+            self.routed.infer(*self.posterior(embeddings, inputs["attention_mask"]))
         return self.routed.model(**inputs, use_cache=False).logits
 
     def __getattr__(self, name: str) -> Any:
