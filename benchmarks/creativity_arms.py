@@ -115,8 +115,12 @@ _DECAYED = {
     "a draw a token in all layers, strength 1, dropout 0.2": (_STRENGTH_1, Dropout("residual", 0.2)),
     "a draw a token in all layers, loud, dropout 0.2": _WITH_DROPOUT["a draw a token in all layers, loud, dropout 0.2"],
 }
-_A_TEXT = {f"latent in all layers{', dropout 0.2' if drop else ''}": drop for drop in (None, Dropout("residual", 0.2))}
-_WITH_A_TEXT = {"bound by inference": "inferred", "shuffled by inference": "inferred, shuffled", "fresh": "fresh"}
+_A_TEXT_STRENGTH_1 = _structural("latent", "all", "sequence", strength=1.0)
+_A_TEXT_DECAYED = {
+    "latent in all layers": (_A_TEXT_STRENGTH_1, None),
+    "latent in all layers, dropout 0.2": (_A_TEXT_STRENGTH_1, Dropout("residual", 0.2)),
+}
+_A_TEXT_OBJECTIVES = {"bound by inference": "inferred", "shuffled by inference": "inferred, shuffled", "fresh": "fresh"}
 _DECAYS = {"weight decay": 1.0, "weight decay × 1.5": 1.5}
 
 TRAININGS: dict[str, Training] = {
@@ -150,16 +154,10 @@ TRAININGS: dict[str, Training] = {
     },
     **{
         f"{name}, {how}, {much}": Training(objective, routing, dropout=dropout, decay=decay)
-        for how, (routing, dropout) in _DECAYED.items()
-        for name, objective in _OBJECTIVES.items()
+        for kinds, objectives in ((_DECAYED, _OBJECTIVES), (_A_TEXT_DECAYED, _A_TEXT_OBJECTIVES))
+        for how, (routing, dropout) in kinds.items()
+        for name, objective in objectives.items()
         for much, decay in _DECAYS.items()
-    },
-    **{
-        f"{name}, {how}, weight decay": Training(
-            objective, _structural("latent", "all", "sequence", strength=1.0), dropout=dropout, decay=1.0
-        )
-        for how, dropout in _A_TEXT.items()
-        for name, objective in _WITH_A_TEXT.items()
     },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),

@@ -19,7 +19,7 @@ from stochroute.training import (
     Variational,
 )
 from stochroute.training.checkpoints import RECORD_FILE, fault_of, last_good
-from training_runs import ABSOLUTE, CONFIG, At, losses, tiny_examples, tiny_model, tiny_trainer
+from training_runs import ABSOLUTE, CONFIG, INFERRED, At, losses, tiny_examples, tiny_model, tiny_trainer
 
 SAVED = {"save_strategy": "steps", "save_steps": 5, "logging_steps": 3}
 
@@ -89,8 +89,12 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_losses_of_an_unkilled_one(tmp
     assert losses(resumed) == whole
 
 
-def test_noise_alone_goes_on_as_well(tmp_path):
-    settings = {"objective": FreshPaths(), "trained": "noise", **SAVED}
+@pytest.mark.parametrize(
+    "settings",
+    [{"objective": FreshPaths(), "trained": "noise", **SAVED}, {**INFERRED, **SAVED}],
+    ids=["noise", "inferred"],
+)
+def test_noise_alone_and_what_infers_it_go_on_as_well(tmp_path, settings):
     unkilled = tiny_trainer(tmp_path / "unkilled", **settings)
     unkilled.train()
     with pytest.raises(Killed):
@@ -98,6 +102,8 @@ def test_noise_alone_goes_on_as_well(tmp_path):
     resumed = tiny_trainer(tmp_path / "killed", **settings)
     resumed.train(resume_from_checkpoint=True)
     assert losses(resumed) == losses(unkilled)
+    with pytest.raises(ValueError, match=rf"objective {type(settings['objective']).__name__}.*BoundPaths"):
+        tiny_trainer(tmp_path / "killed", **{**settings, "objective": BoundPaths()}).train(resume_from_checkpoint=True)
 
 
 def test_a_checkpoint_holds_the_routing_and_the_model_in_their_own_formats(finished):

@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 import stochroute as sr
 from stochroute.measuring.nats import row_nats
-from stochroute.training import FreshPaths, InferredPaths, RoutedTrainer, TransmissionCollapsed, example_paths
+from stochroute.training import InferredPaths, RoutedTrainer, TransmissionCollapsed, example_paths
 from stochroute.training.data import Collate
 from stochroute.training.posterior import Posterior, new_posterior
 from training_runs import (
@@ -18,7 +18,6 @@ from training_runs import (
     LATENT,
     LENGTH,
     VOCABULARY,
-    At,
     losses,
     tiny_model,
     tiny_trainer,
@@ -246,25 +245,6 @@ def test_evaluation_is_along_fresh_paths(inferred, tmp_path):
         logits = trainer.routed.model(**{name: batch[name] for name in ("input_ids", "attention_mask")}).logits
     expected = row_nats(logits, batch["labels"]).sum() / (batch["labels"][:, 1:] != -100).sum()
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_a_run_that_is_cut_short_goes_on_to_the_same_losses_and_keeps_what_it_inferred(tmp_path):
-    class Cut(Exception):
-        pass
-
-    def cut() -> None:
-        raise Cut
-
-    settings = {"objective": InferredPaths(), "config": LATENT, "save_strategy": "steps", "save_steps": 5}
-    whole = tiny_trainer(tmp_path / "whole", **settings)
-    whole.train()
-    with pytest.raises(Cut):
-        tiny_trainer(tmp_path / "cut", callbacks=[At(8, cut)], **settings).train()
-    resumed = tiny_trainer(tmp_path / "cut", **settings)
-    resumed.train(resume_from_checkpoint=True)
-    assert losses(resumed) == losses(whole)
-    with pytest.raises(ValueError, match=r"objective InferredPaths.*FreshPaths"):
-        tiny_trainer(tmp_path / "cut", **{**settings, "objective": FreshPaths()}).train(resume_from_checkpoint=True)
 
 
 @pytest.mark.parametrize("settings", [{"bf16": True}, {CHECKPOINTING: True}, {"trained": "noise"}], ids=str)

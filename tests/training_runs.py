@@ -25,9 +25,9 @@ from stochroute.training import BoundPaths, Data, InferredPaths, Objective, Rout
 
 VOCABULARY, LENGTH, EXAMPLES = 32, 6, 32
 # the name that newer versions of transformers prefer, else the older one
-CHECKPOINTING = (
-    f"{'activation' if hasattr(TrainingArguments, 'activation_checkpointing') else 'gradient'}_checkpointing"
-)
+CHECKPOINTING = "activation_checkpointing"
+if not hasattr(TrainingArguments, CHECKPOINTING):
+    CHECKPOINTING = "gradient_checkpointing"
 CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=1.0))
 ABSOLUTE = sr.RoutingConfig(structural=sr.Structural(form="independent", scale="absolute", layers="all", strength=0.3))
 LATENT = sr.RoutingConfig(structural=sr.Structural(form="latent", layers="all", strength=1.0))
