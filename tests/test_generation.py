@@ -66,6 +66,15 @@ def test_a_static_cache_named_in_the_models_own_generation_config_is_used(routed
 # -- rows, prompts, chunks
 
 
+def test_autocast_generates_what_it_does_without_sharing_and_the_receipt_says_so():
+    with routed_model("llama", config(), dtype=torch.float32) as routed, torch.autocast("cpu", dtype=torch.bfloat16):
+        out = routed.generate(PROMPT, paths=PATHS, max_new_tokens=NEW)
+        assert torch.equal(out.sequences, unshared(routed, PROMPT, PATHS))
+    assert {receipt.dtype for receipt in out.receipts} == {"float32, autocast bfloat16"}
+    with pytest.warns(sr.ReplayMismatch, match="dtype was 'float32, autocast bfloat16', now 'float32'"):
+        routed.generate(PROMPT, paths=[out.receipts[0]], max_new_tokens=NEW)
+
+
 def test_rows_of_one_prompt_stand_together(routed):
     out = routed.generate(MANY, attention_mask=MANY_MASK, paths=2, seed=5, max_new_tokens=NEW)
     assert out.prompt_index == [0, 0, 1, 1, 2, 2]

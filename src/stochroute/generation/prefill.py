@@ -75,7 +75,10 @@ def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, prompts: list
 
 
 def can_be_static(model: Any) -> bool:
-    """Whether all layers of the model keep plain or sliding keys and values, so that a static cache can hold them."""
+    """Whether all layers of the model keep plain or sliding keys and values, of one dtype, so that a static cache can
+    hold them."""
+    if torch.is_autocast_enabled(model.device.type):
+        return False  # keys are rotated in float32, values are not
     layers = StaticCache(config=model.config, max_cache_len=1).layers
     return all(type(layer) in (StaticLayer, StaticSlidingWindowLayer) for layer in layers)
 

@@ -61,7 +61,7 @@ class Receipt:
         model: fingerprint of the model's weights, 16 hex digits.
         decoding: the generation settings in force, as arguments of `generate`; those that do nothing left out.
         engine: what ran the model, with its version.
-        dtype: the dtype of the model's weights.
+        dtype: the dtype of the model's weights; under autocast, "float32, autocast bfloat16" and the like.
     """
 
     path: str
@@ -112,9 +112,17 @@ def write_receipts(
         "model": fingerprint(routed.model),
         "decoding": decoding,
         "engine": f"transformers {transformers.__version__}",
-        "dtype": str(next(routed.model.parameters()).dtype).removeprefix("torch."),
+        "dtype": _computed_in(routed.model),
     }
     return [Receipt(path=format_path(p), start=s, **shared) for p, s in zip(paths, starts, strict=True)]
+
+
+def _computed_in(model: nn.Module) -> str:
+    weight = next(model.parameters())
+    words = [str(weight.dtype).removeprefix("torch.")]
+    if torch.is_autocast_enabled(weight.device.type):
+        words.append("autocast " + str(torch.get_autocast_dtype(weight.device.type)).removeprefix("torch."))
+    return ", ".join(words)
 
 
 def routing_hash(routed: AttachedRouting) -> str:
