@@ -176,11 +176,15 @@ GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
+HOT_AND_LOW = tuple(replace(trial, strength=0.3) for trial in HOT)
 FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (0.3, 1.0) for trial in FLAT[1::2])
 
 
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
-    """The arms that a training gives: name -> its trials; those with a flattened sampler only where it is asked for."""
+    """The arms that a training gives: name -> its trials.
+
+    A flattened sampler, and a hot one along paths of less strength, come only where `flattened` asks for them.
+    """
     training = TRAININGS[name]
     if training.routing is not None:
         trials = {"greedy": GREEDY, "tempered": TEMPERED}
@@ -195,6 +199,8 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
             "min-p": tuple(Trial(Decoding(1.0, min_p=p)) for p in MIN_P),
         }
     trials["temperature and min-p"] = HOT
-    if flattened:
-        trials["flattened"] = FLAT if training.routing is None else FLAT_AND_LOW
+    if flattened and training.routing is None:
+        trials["flattened"] = FLAT
+    elif flattened:
+        trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}
     return {f"{name}, {how}": found for how, found in trials.items()}

@@ -63,8 +63,8 @@ class Size:
         checks: after which shares of the steps a checkpoint is considered.
         held_out: samples that choose; fewer than are reported would think too little of repetition.
         samples: samples that are reported.
-        flattened: whether samplers far beyond temperature 2 are tried, for tasks where many tokens are equally
-            good.
+        flattened: whether samplers far beyond temperature 2 are tried, and hot ones along paths of 0.3 of their
+            strength, for tasks where many tokens are equally good.
         transmission: how its arms are trained.
     """
 
