@@ -16,6 +16,7 @@ HOT_MIN_P = ((0.7, 0.1), (0.7, 0.3), (1.5, 0.1), (1.5, 0.2), (1.5, 0.3), (2.0, 0
 # far beyond: what min-p leaves comes nearly equally often
 FLAT_MIN_P = ((3.0, 0.3), (3.0, 0.4), (5.0, 0.5), (5.0, 0.6), (10.0, 0.7), (10.0, 0.75), (10.0, 0.8), (20.0, 0.87))
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.4)  # over the strength in training
+LOW = 0.3  # of the strength in training, beside a sampler
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,8 @@ GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
-HOT_AND_LOW = tuple(replace(trial, strength=0.3) for trial in HOT)
-FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (0.3, 1.0) for trial in FLAT[1::2])
+HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
+FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
 
 
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:

@@ -119,10 +119,9 @@ def write_receipts(
 
 def _computed_in(model: nn.Module) -> str:
     weight = next(model.parameters())
-    words = [str(weight.dtype).removeprefix("torch.")]
-    if torch.is_autocast_enabled(weight.device.type):
-        words.append("autocast " + str(torch.get_autocast_dtype(weight.device.type)).removeprefix("torch."))
-    return ", ".join(words)
+    device = weight.device.type
+    autocast = f", autocast {torch.get_autocast_dtype(device)}" if torch.is_autocast_enabled(device) else ""
+    return f"{weight.dtype}{autocast}".replace("torch.", "")
 
 
 def routing_hash(routed: AttachedRouting) -> str:
