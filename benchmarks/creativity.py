@@ -107,10 +107,10 @@ def merge(size: str) -> dict[str, Any]:
 
 def _over_seeds(found: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
     values = np.array([arm["test"]["creativity"] for arm in found])
+    shares = {share: [arm["test"][share] for arm in found if arm["test"][share] is not None] for share in SHARES}
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-    means = {share: float(np.nanmean([arm["test"][share] for arm in found])) for share in SHARES}
     return {
-        **means,
+        **{share: float(np.mean(known)) if known else None for share, known in shares.items()},
         "low": None if np.isnan(half) else float(values.mean() - half),
         "high": None if np.isnan(half) else float(values.mean() + half),
         "chance": found[0]["test"]["chance"],

@@ -30,7 +30,9 @@ def table(size: str, name: str, found: dict[str, Any]) -> str:
     ]
     for arm, scores in sorted(arms.items(), key=lambda item: -item[1]["creativity"]):
         spread = "" if scores["low"] is None else f" ({scores['low']:.3f} – {scores['high']:.3f})"
-        shares = [f"{scores[share]:.3f}" for share in ("coherence", "memorised", "unique")]
+        shares = [
+            "–" if scores[share] is None else f"{scores[share]:.3f}" for share in ("coherence", "memorised", "unique")
+        ]
         rows.append(
             [
                 arm,
@@ -57,7 +59,7 @@ def over_steps(runs: list[dict[str, Any]], arm: str, share: str) -> Points:
     points: dict[int, list[float]] = defaultdict(list)
     for run in runs:
         for point in run["curve"]:
-            if point["arm"] == arm and not np.isnan(point[share]):  # nothing coherent: no share of it is copied
+            if point["arm"] == arm and point[share] is not None:  # nothing coherent: no share of it is copied
                 points[point["step"]].append(point[share])
     return [(step, float(np.mean(shares))) for step, shares in sorted(points.items())]
 

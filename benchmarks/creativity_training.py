@@ -275,11 +275,12 @@ class Run:
             if arm not in self._best or scores[best].creativity > self._best[arm][0].creativity:
                 self._best[arm] = (scores[best], step, trials[best])
 
-    def test(self, step: int, trial: Trial) -> dict[str, float]:
+    def test(self, step: int, trial: Trial) -> dict[str, float | None]:
         """The mean score over the reported draws, each of the published number of samples."""
         routed = self.restore(step, trial.strength)
         scores = [asdict(self.score(routed, trial.decoding, self.size.samples, seed)) for seed in TEST_SEEDS]
-        return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+        known = {name: [score[name] for score in scores if score[name] is not None] for name in scores[0]}
+        return {name: float(np.mean(values)) if values else None for name, values in known.items()}
 
     def score(self, routed: sr.RoutedModel, decoding: Decoding, samples: int, seed: int) -> Score:
         """The score of a restored checkpoint along fresh paths of a seed."""

@@ -108,7 +108,8 @@ def _show_score(report: dict[str, Any]) -> None:
     title = f"{report['task']}: {report['samples']} samples along {which}"
     table = Table("", "here", "reported", title=title)
     for name in ("creativity", "coherence", "memorised", "unique"):
-        table.add_row(name, f"{report[name]:.3f}", f"{report['reported'][name]:.3f}")
+        here = report[name]  # None: nothing is coherent, and no share of it memorised
+        table.add_row(name, "–" if here is None else f"{here:.3f}", f"{report['reported'][name]:.3f}")
     table.add_row("memorised by chance", f"{report['chance']:.3f}", "")
     table.add_row("ceiling of creativity", f"{report['ceiling']:.3f}", "")
     table.add_row("share of the ceiling", f"{report['share_of_ceiling']:.3f}", "")

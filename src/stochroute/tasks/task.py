@@ -24,7 +24,7 @@ class Score:
     Attributes:
         creativity: forms that are coherent and not memorised, each counted once, over all samples.
         coherence: coherent samples over all samples.
-        memorised: samples whose form is in the training set, over the coherent samples; NaN if none is coherent.
+        memorised: samples whose form is in the training set, over the coherent samples; None if none is coherent.
         chance: what `memorised` would be for a perfect uniform sampler, which copies without knowing. A share above it
             is memorisation, a share at it is none.
         unique: different coherent forms, memorised or not, over all samples.
@@ -33,7 +33,7 @@ class Score:
 
     creativity: float
     coherence: float
-    memorised: float
+    memorised: float | None
     chance: float
     unique: float
     samples: int
@@ -94,7 +94,7 @@ class Task(ABC, Generic[Sample]):
         return Score(
             creativity=len(distinct - self.training_forms) / len(forms),
             coherence=len(coherent) / len(forms),
-            memorised=memorised / len(coherent) if coherent else math.nan,
+            memorised=memorised / len(coherent) if coherent else None,
             chance=self.chance,
             unique=len(distinct) / len(forms),
             samples=len(forms),
