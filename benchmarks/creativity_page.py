@@ -17,7 +17,30 @@ RUNS = RESULTS / "creativity_runs"
 SIZES = {"cpu": "", "published": "at the published shape"}  # and what a heading says of them
 RECIPE = "fresh, latent"  # the article's: fresh noise, likelihood
 BOUND = "bound to examples, latent"  # what it is drawn beside
+KINDS = ("null", "seed", "dropout", "fresh", "frozen", "shuffled", "bound")  # what the names of arms begin with
 LAST = 12  # arms in a figure: the best of them
+
+
+def overview(size: str, tasks: dict[str, Any]) -> str:
+    """The best arm of each kind on every task, with the seeds behind it; the best of a task in bold."""
+    rows = [["task", "ceiling", *KINDS, "bound, greedy"], ["---"] * (len(KINDS) + 3)]
+    for name, found in tasks.items():
+        arms = {arm: scores for arm, scores in found.items() if arm != "ceiling"}
+        kinds = [[scores for arm, scores in arms.items() if arm.startswith(kind)] for kind in KINDS]
+        kinds.append([scores for arm, scores in arms.items() if arm.startswith("bound") and arm.endswith("greedy")])
+        best = [max(scores, key=lambda one: one["creativity"], default=None) for scores in kinds]
+        highest = max(scores["creativity"] for scores in arms.values())
+        rows.append([name, f"{found['ceiling']:.3f}", *(_cell(one, highest) for one in best)])
+    title = " ".join(["### The best of each kind", SIZES[size]]).strip()
+    legend = "In brackets: training seeds. Bold: the best of a task; a kind with more arms has more chances."
+    return "\n\n".join([title, markdown(rows), legend])
+
+
+def _cell(scores: dict[str, Any] | None, highest: float) -> str:
+    if scores is None:
+        return ""
+    value = f"{scores['creativity']:.3f}"
+    return f"{f'**{value}**' if scores['creativity'] == highest else value} ({scores['seeds']})"
 
 
 def table(size: str, name: str, found: dict[str, Any]) -> str:
@@ -119,7 +142,9 @@ def _file(size: str, name: str, kind: str = "creativity") -> str:
 def main() -> None:
     sections = []
     for size in SIZES:
-        for name, found in read(of_size("creativity", size)).items():
+        tasks = read(of_size("creativity", size))
+        sections.append(overview(size, tasks))
+        for name, found in tasks.items():
             (DOCS / "img" / _file(size, name)).write_text(curves(size, name, found), encoding="utf-8")
             section = table(size, name, found)
             drawn = recipe(size, name)

@@ -22,7 +22,7 @@ from stochroute.evaluation.report import write_report
 from stochroute.evaluation.run import RESULT_FILE, Run, Sample
 from stochroute.evaluation.sampling import Sampler
 from stochroute.evaluation.scoring import Score, Scorer, Thresholds, score_missing, thresholds_of
-from stochroute.generation.receipts import fingerprint
+from stochroute.generation.receipts import computed_in, fingerprint
 from stochroute.loading import LoadedModel, encode
 from stochroute.noise import NOISE_VERSION
 
@@ -91,7 +91,7 @@ class Evaluation:
         return {
             "model": self.loaded.name,
             "fingerprint": fingerprint(self.loaded.model),
-            "dtype": str(next(self.loaded.model.parameters()).dtype).removeprefix("torch."),
+            "dtype": computed_in(self.loaded.model),
             "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
             "noise_version": NOISE_VERSION,
             "seed": self.seed,

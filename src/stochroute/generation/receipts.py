@@ -112,12 +112,13 @@ def write_receipts(
         "model": fingerprint(routed.model),
         "decoding": decoding,
         "engine": f"transformers {transformers.__version__}",
-        "dtype": _computed_in(routed.model),
+        "dtype": computed_in(routed.model),
     }
     return [Receipt(path=format_path(p), start=s, **shared) for p, s in zip(paths, starts, strict=True)]
 
 
-def _computed_in(model: nn.Module) -> str:
+def computed_in(model: nn.Module) -> str:
+    """The dtype of the model's weights, and that of autocast where it is on: "float32, autocast bfloat16"."""
     weight = next(model.parameters())
     device = weight.device.type
     autocast = f", autocast {torch.get_autocast_dtype(device)}" if torch.is_autocast_enabled(device) else ""

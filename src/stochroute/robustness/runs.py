@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import transformers
 
-from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.generation.receipts import computed_in, fingerprint, routing_hash
 from stochroute.paths import check_integer, check_seed, derive_paths
 from stochroute.robustness.answers import ANSWERED, REFUSED, Answers, Question
 from stochroute.robustness.items import Item, digest
@@ -148,7 +148,7 @@ def identity(plan: Plan, items: Sequence[Item], answers: Answers, tables: Tables
         **asdict(plan),
         "prompts": digest(items),
         "model": fingerprint(answers.model),
-        "dtype": str(answers.model.dtype).removeprefix("torch."),
+        "dtype": computed_in(answers.model),
         "routings": {name: routing_hash(answers.routed(name)) for name in answers.routings},
         "tables": tables.digest(),
         "max_new_tokens": answers.max_new_tokens,

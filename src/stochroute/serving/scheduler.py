@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-from stochroute.generation.receipts import Receipt, fingerprint
+from stochroute.generation.receipts import Receipt, computed_in, fingerprint
 from stochroute.generation.spreading import points_of
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import format_path
@@ -63,7 +63,7 @@ class Scheduler:
             "noise_version": NOISE_VERSION,
             "model": fingerprint(routed.model),
             "engine": f"transformers {transformers.__version__}",
-            "dtype": str(next(routed.model.parameters()).dtype).removeprefix("torch."),
+            "dtype": computed_in(routed.model),
         }
 
     @property

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stochroute.generation.decoding import Decoding
 from stochroute.generation.padding import pad_left
-from stochroute.generation.receipts import fingerprint
+from stochroute.generation.receipts import computed_in, fingerprint
 from stochroute.measuring.nats import mixture
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import check_seed, derive_paths, format_path
@@ -120,7 +120,7 @@ class Asker:
         asked = [(question.text, question.references) for question in questions]
         return {
             "model": fingerprint(self.model),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": computed_in(self.model),
             "noise_version": NOISE_VERSION,
             "task": self.task.name,
             "template": self.template or self.task.template,

@@ -20,7 +20,7 @@ from stochroute.applications.augment.settings import PATH, PROMPT, PROVENANCE, S
 from stochroute.applications.augment.survey import Survey, prompt_of, survey
 from stochroute.applications.augment.tables import check_target, open_source, write_table
 from stochroute.applications.writer import Writer, Written
-from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.generation.receipts import computed_in, fingerprint, routing_hash
 from stochroute.loading import LoadedModel
 from stochroute.noise import NOISE_VERSION
 from stochroute.paths import format_path
@@ -282,7 +282,7 @@ def receipt(settings: Augmentation, writer: Writer, engine: str) -> dict[str, An
     return {
         "model": None if loaded.embedded else loaded.name,
         "fingerprint": fingerprint(loaded.model),
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "dtype": computed_in(loaded.model),
         "engine": engine,
         "routing": routed.config.to_dict(),
         "routing_hash": routing_hash(routed),

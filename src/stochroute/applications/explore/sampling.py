@@ -13,7 +13,7 @@ from stochroute.applications.explore.answers import Reader
 from stochroute.applications.explore.explored import Explored, read_texts
 from stochroute.applications.writer import Writer
 from stochroute.generation.decoding import GREEDY, Decoding
-from stochroute.generation.receipts import fingerprint, routing_hash
+from stochroute.generation.receipts import computed_in, fingerprint, routing_hash
 from stochroute.loading import LoadedModel
 from stochroute.paths import check_integer, check_seed, derive_paths, format_path
 from stochroute.resumable import ResumableFile
@@ -118,7 +118,7 @@ def identity(prompt: str, settings: Exploration, writer: Writer) -> dict[str, An
         "prompt": prompt,
         **kept,
         "model": fingerprint(writer.loaded.model),
-        "dtype": str(writer.loaded.model.dtype).removeprefix("torch."),
+        "dtype": computed_in(writer.loaded.model),
         "routing": routing_hash(writer.routed),
         "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
     }
