@@ -22,7 +22,7 @@ import torch
 import yaml
 from creativity_arms import TRAININGS, arms_of
 from creativity_story import StoryRows
-from creativity_training import TEST_SEEDS, Run, Size, Transmission
+from creativity_training import TEST_SEEDS, Run, Size, Transmission, mean_of
 from harness import record
 from results import RESULTS, of_size
 from scipy import stats
@@ -107,10 +107,10 @@ def merge(size: str) -> dict[str, Any]:
 
 def _over_seeds(found: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
     values = np.array([arm["test"]["creativity"] for arm in found])
-    shares = {share: [arm["test"][share] for arm in found if arm["test"][share] is not None] for share in SHARES}
+    means = mean_of([arm["test"] for arm in found])
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
     return {
-        **{share: float(np.mean(known)) if known else None for share, known in shares.items()},
+        **{share: means[share] for share in SHARES},
         "low": None if np.isnan(half) else float(values.mean() - half),
         "high": None if np.isnan(half) else float(values.mean() + half),
         "chance": found[0]["test"]["chance"],

@@ -25,33 +25,36 @@ def overview(size: str, tasks: dict[str, Any]) -> str:
     """The best arm of each kind on every task, with the seeds behind it; the best of a task in bold."""
     rows = [["task", "ceiling", *KINDS, "bound, greedy"], ["---"] * (len(KINDS) + 3)]
     for name, found in tasks.items():
-        arms = {arm: scores for arm, scores in found.items() if arm != "ceiling"}
-        kinds = [[scores for arm, scores in arms.items() if arm.startswith(kind)] for kind in KINDS]
-        kinds.append([scores for arm, scores in arms.items() if arm.startswith("bound") and arm.endswith("greedy")])
-        best = [max(scores, key=lambda one: one["creativity"], default=None) for scores in kinds]
-        highest = max(scores["creativity"] for scores in arms.values())
-        rows.append([name, f"{found['ceiling']:.3f}", *(_cell(one, highest) for one in best)])
+        arms = best_first(found)
+        kinds = [[arm for arm in arms if arm.startswith(kind)] for kind in KINDS]
+        kinds.append([arm for arm in kinds[-1] if arm.endswith("greedy")])
+        highest = next(iter(arms.values()))["creativity"]
+        cells = [_cell(arms[kind[0]], highest) if kind else "" for kind in kinds]
+        rows.append([name, f"{found['ceiling']:.3f}", *cells])
     title = " ".join(["### The best of each kind", SIZES[size]]).strip()
     legend = "In brackets: training seeds. Bold: the best of a task; a kind with more arms has more chances."
     return "\n\n".join([title, markdown(rows), legend])
 
 
-def _cell(scores: dict[str, Any] | None, highest: float) -> str:
-    if scores is None:
-        return ""
+def best_first(found: dict[str, Any]) -> dict[str, Any]:
+    """The arms of a task with their scores, the most creative first."""
+    arms = {arm: scores for arm, scores in found.items() if arm != "ceiling"}
+    return dict(sorted(arms.items(), key=lambda item: -item[1]["creativity"]))
+
+
+def _cell(scores: dict[str, Any], highest: float) -> str:
     value = f"{scores['creativity']:.3f}"
     return f"{f'**{value}**' if scores['creativity'] == highest else value} ({scores['seeds']})"
 
 
 def table(size: str, name: str, found: dict[str, Any]) -> str:
     """All arms of a task, the best first."""
-    ceiling = found["ceiling"]
-    arms = {arm: scores for arm, scores in found.items() if arm != "ceiling"}
+    ceiling, arms = found["ceiling"], best_first(found)
     rows = [
         ["arm", "creativity", "of the ceiling", "coherence", "memorised", "unique", "seeds"],
         ["---"] * 7,
     ]
-    for arm, scores in sorted(arms.items(), key=lambda item: -item[1]["creativity"]):
+    for arm, scores in arms.items():
         spread = "" if scores["low"] is None else f" ({scores['low']:.3f} – {scores['high']:.3f})"
         shares = [
             "–" if scores[share] is None else f"{scores[share]:.3f}" for share in ("coherence", "memorised", "unique")
@@ -89,7 +92,7 @@ def over_steps(runs: list[dict[str, Any]], arm: str, share: str) -> Points:
 
 def curves(size: str, name: str, found: dict[str, Any]) -> str:
     """Creativity, coherence and memorised share over the steps, each arm at its best setting of that step."""
-    arms = sorted((arm for arm in found if arm != "ceiling"), key=lambda arm: -found[arm]["creativity"])[:LAST]
+    arms = list(best_first(found))[:LAST]
     runs = read_runs(size, name)
     # what takes over another training's last steps has no curve of its own
     shown = [arm for arm in arms if "transmission" not in arm and len(over_steps(runs, arm, "creativity")) > 1]

@@ -26,6 +26,7 @@ from stochroute.training import BoundPaths, FreshPaths, InferredPaths, MarginalP
 from stochroute.training.data import Collate
 from stochroute.training.objectives import Batch, Rows
 
+Shares = dict[str, float | None]  # of a score, by name
 NO_NOISE = sr.RoutingConfig(structural=None)
 HELD_OUT_SEED, TEST_SEEDS = 1, (2, 3, 4, 5)  # of the paths and prefixes that choose, and of those that are reported
 
@@ -275,12 +276,11 @@ class Run:
             if arm not in self._best or scores[best].creativity > self._best[arm][0].creativity:
                 self._best[arm] = (scores[best], step, trials[best])
 
-    def test(self, step: int, trial: Trial) -> dict[str, float | None]:
+    def test(self, step: int, trial: Trial) -> Shares:
         """The mean score over the reported draws, each of the published number of samples."""
         routed = self.restore(step, trial.strength)
         scores = [asdict(self.score(routed, trial.decoding, self.size.samples, seed)) for seed in TEST_SEEDS]
-        known = {name: [score[name] for score in scores if score[name] is not None] for name in scores[0]}
-        return {name: float(np.mean(values)) if values else None for name, values in known.items()}
+        return mean_of(scores)
 
     def score(self, routed: sr.RoutedModel, decoding: Decoding, samples: int, seed: int) -> Score:
         """The score of a restored checkpoint along fresh paths of a seed."""
@@ -312,6 +312,12 @@ class Run:
 def _without_example(rows: list[Any]) -> dict[str, Tensor]:
     batch = Collate()(rows)
     return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+
+def mean_of(scores: list[Shares]) -> Shares:
+    """The mean of each share over the scores that have it; None where none has, since nothing was coherent."""
+    known = {name: [score[name] for score in scores if score[name] is not None] for name in scores[0]}
+    return {name: float(np.mean(shares)) if shares else None for name, shares in known.items()}
 
 
 def of_model(state: dict[str, Tensor]) -> dict[str, Tensor]:

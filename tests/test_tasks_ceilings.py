@@ -51,7 +51,7 @@ def test_a_perfect_sampler_scores_the_ceiling(task, samples):
         assert chi2.ppf(1e-4, DRAWS - 1) < ratio < chi2.ppf(1 - 1e-4, DRAWS - 1)
     assert {score.coherence for score in scores} == {1.0}
     error = math.sqrt(task.chance * (1 - task.chance) / samples / DRAWS)
-    assert abs(fmean(score.memorised or 0 for score in scores) - task.chance) <= 4 * error + 1e-3
+    assert abs(fmean(score.memorised for score in scores) - task.chance) <= 4 * error + 1e-3
     assert {score.samples for score in scores} == {samples}
 
 
