@@ -151,8 +151,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", nargs="*", help="names in creativity_SIZE.yaml; none: all of them")
     parser.add_argument("--size", default="cpu", help="cpu (default) or published")
-    parser.add_argument("--training", action="append", choices=list(TRAININGS), help="again for more; none: all")
-    parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="again for more; none: all")
+    parser.add_argument(
+        "--training",
+        action="append",
+        choices=list(TRAININGS),
+        metavar="NAME",
+        help="of creativity_arms.TRAININGS, a mistaken one lists them; again for more; none: all",
+    )
+    parser.add_argument("--seed", action="append", type=int, help=f"again for more; none: {', '.join(map(str, SEEDS))}")
     parser.add_argument("--merge", action="store_true", help="train nothing")
     parser.add_argument("--again", action="store_true", help="train nothing; score finished runs by the present rule")
     parser.add_argument("--ship", action="store_true", help="train nothing; write the best bound checkpoint")
