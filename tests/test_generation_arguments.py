@@ -363,4 +363,4 @@ def test_untruncated_sampling_is_untruncated_whatever_the_model_prefers():
     assert all(bool(scores.isfinite().all()) for scores in out.scores)
     cut = routed.generate(PROMPT, paths=2, seed=1, max_new_tokens=3, output_scores=True)
     assert not any(bool(scores.isfinite().all()) for scores in cut.scores)
-    assert out.receipts[0].decoding.keys() & UNTRUNCATED.keys() == {"top_k"}
+    assert out.receipts[0].decoding.keys() & UNTRUNCATED.keys() == {"top_k", "top_p", "min_p", "typical_p"}

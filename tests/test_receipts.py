@@ -141,6 +141,29 @@ def test_the_decoding_of_a_receipt_is_what_generate_takes_to_write_the_text_agai
         assert torch.equal(again.generated[0], first.generated[0])
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ({"do_sample": False, "repetition_penalty": 1.0}, {"do_sample": False, "repetition_penalty": 1.0}),
+        ({"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.6, "min_p": 0.2, "repetition_penalty": 1.5}),
+        (
+            {"temperature": 2.0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0},
+            {"temperature": 2.0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0},
+        ),
+    ],
+)
+def test_a_receipt_says_what_keeps_the_own_defaults_of_a_model_out(routed, asked, kept):
+    own = {"do_sample": True, "temperature": 0.3, "top_p": 0.6, "min_p": 0.2, "repetition_penalty": 1.5}
+    routed.model.generation_config.update(**own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers says that the defaults for sampling have no effect on greedy
+        first = write(routed, **asked)
+    decoding = first.receipts[0].decoding
+    assert {name: decoding[name] for name in own if name in decoding} == {"do_sample": True, **kept}
+    again = routed.generate(IDS, paths=[first.receipts[0]], **decoding)  # a mismatch would warn
+    assert torch.equal(again.generated[0], first.generated[0])
+
+
 def test_settings_count_the_same_however_they_are_given(routed):
     config = GenerationConfig(max_new_tokens=3, do_sample=True, temperature=0.7)
     given_apart = write(routed, do_sample=True, temperature=0.7).receipts

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("transformers", "vllm", "ray")
 PANEL = "Engine"
-_HONOURED = ("max_new_tokens", "eos_token_id")  # what these engines are told of a decoding
+_HONOURED = ("do_sample", "max_new_tokens", "eos_token_id")  # what these engines are told of a decoding
 
 EngineName = Annotated[
     str, typer.Option(help=f"{', '.join(ENGINES)}. See docs/engines.md.", metavar="NAME", rich_help_panel=PANEL)

@@ -59,7 +59,8 @@ class Receipt:
         routing: hash of the routing's config and learned parameters, 16 hex digits.
         noise_version: version of the noise functions.
         model: fingerprint of the model's weights, 16 hex digits.
-        decoding: the generation settings in force, as arguments of `generate`; those that do nothing left out.
+        decoding: the generation settings in force, as arguments of `generate`; those that do nothing left out, unless
+            the model's own defaults would fill in something else.
         engine: what ran the model, with its version.
         dtype: the dtype of the model's weights; under autocast, "float32, autocast bfloat16" and the like.
     """
@@ -103,8 +104,8 @@ def write_receipts(
         **(_NEUTRAL_SAMPLING if settings.do_sample else {}),
         **(_NEUTRAL_BEAMS if (settings.num_beams or 1) > 1 else {}),
     }
-    chosen = {name: getattr(settings, name, None) for name in neutral}
-    decoding = {n: _jsonable(v) for n, v in chosen.items() if v is not None and v != neutral[n]}
+    chosen, defaults = (_stated(config, neutral) for config in (settings, routed.model.generation_config))
+    decoding = {n: _jsonable(v) for n, v in chosen.items() if not v == neutral[n] == defaults[n]}
     decoding |= {"spread": True} if spread else {}
     shared = {
         "routing": routing_hash(routed),
@@ -156,6 +157,12 @@ def fingerprint(model: nn.Module) -> str:
     for group in by_device.values():  # one transfer a device, not one a tensor
         digest.update(torch.cat(group).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _stated(config: GenerationConfig, neutral: dict[str, Any]) -> dict[str, Any]:
+    """Its settings of these names, the neutral value where it has none."""
+    found = {name: getattr(config, name, None) for name in neutral}
+    return {name: neutral[name] if value is None else value for name, value in found.items()}
 
 
 def _jsonable(value: Any) -> Any:
