@@ -24,7 +24,8 @@ class Dropout:
     """Where activations are dropped in training, and how many of them.
 
     Attributes:
-        site: "ffn" (feed-forward outputs), "residual" (these and attention's outputs) or "attention" (its weights).
+        site: "ffn" (feed-forward outputs), "residual" (these and attention's outputs), "attention" (its weights) or
+            "tokens" (the embeddings of whole tokens that the model reads; Bowman et al. 2016, arXiv 1511.06349).
         rate: in (0, 1).
     """
 
@@ -120,6 +121,10 @@ _A_TEXT_STRENGTH_1 = _structural("latent", "all", "sequence", strength=1.0)
 _A_TEXT_DECAYED = {
     "latent in all layers": (_A_TEXT_STRENGTH_1, None),
     "latent in all layers, dropout 0.2": (_A_TEXT_STRENGTH_1, Dropout("residual", 0.2)),
+    **{
+        f"latent in all layers, dropout {rate:g} of tokens": (_A_TEXT_STRENGTH_1, Dropout("tokens", rate))
+        for rate in (0.5, 0.8)
+    },
 }
 _A_TEXT_OBJECTIVES = {"bound by inference": "inferred", "shuffled by inference": "inferred, shuffled", "fresh": "fresh"}
 _DECAYS = {"weight decay": 1.0, "weight decay × 1.5": 1.5}
@@ -149,8 +154,9 @@ TRAININGS: dict[str, Training] = {
     },
     **{f"null, {much}": Training(decay=decay) for much, decay in _DECAYS.items()},
     **{
-        f"dropout {rate:g}, residual, {much}": Training(dropout=Dropout("residual", rate), decay=decay)
-        for rate in (0.1, 0.2)
+        f"dropout {rate:g}, {site}, {much}": Training(dropout=Dropout(site, rate), decay=decay)
+        for site, rates in (("residual", (0.1, 0.2)), ("tokens", (0.5, 0.8)))
+        for rate in rates
         for much, decay in _DECAYS.items()
     },
     **{

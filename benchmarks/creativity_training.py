@@ -113,6 +113,9 @@ def new_model(task: TokenTask, size: Size, seed: int) -> LlamaForCausalLM:
 
 def add_dropout(model: LlamaForCausalLM, dropout: Dropout) -> None:
     """Drops activations from now on, in train mode."""
+    if dropout.site == "tokens":
+        model.model.layers[0].register_forward_pre_hook(_Hide(dropout.rate))
+        return
     drop = nn.Dropout(dropout.rate)
     for layer in model.model.layers:
         layer.dropped = drop  # a child, so that train() and eval() reach it
@@ -122,6 +125,21 @@ def add_dropout(model: LlamaForCausalLM, dropout: Dropout) -> None:
             layer.mlp.register_forward_hook(lambda module, args, output: drop(output))
         if dropout.site == "residual":
             layer.self_attn.register_forward_hook(lambda module, args, output: (drop(output[0]), *output[1:]))
+
+
+@dataclass(frozen=True)
+class _Hide:
+    """Makes nothing of the embeddings of whole tokens in train mode; the first, the prompt, always stays."""
+
+    rate: float
+
+    def __call__(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if not layer.training:
+            return None
+        embeddings, *others = args
+        seen = torch.rand(embeddings.shape[:2], device=embeddings.device) >= self.rate
+        seen[:, 0] = True
+        return embeddings * seen[..., None], *others
 
 
 def training_rows(task: TokenTask, size: Size, prefix: int, seed: int) -> TrainingSet:

@@ -63,6 +63,8 @@ def base(tmp_path_factory):
         "bound to examples, a draw a token, dropout 0.4",
         "bound by inference, latent in all layers, weight decay",
         "shuffled by inference, latent in all layers, dropout 0.2, weight decay",
+        "dropout 0.8, tokens, weight decay",
+        "fresh, latent in all layers, dropout 0.5 of tokens, weight decay × 1.5",
         "bound by transmission, latent",
         "bound by transmission, attention",
         "frozen noise, a draw a token, latent",
@@ -113,7 +115,15 @@ def test_a_restored_checkpoint_scales_strength_and_nothing_else(base):
         assert torch.equal(value, half.noise_parameters()[name])
 
 
-@pytest.mark.parametrize("name", ["dropout 0.4, residual", "bound to examples, a draw a token, dropout 0.4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dropout 0.4, residual",
+        "bound to examples, a draw a token, dropout 0.4",
+        "dropout 0.5, tokens, weight decay",
+        "bound by inference, latent in all layers, dropout 0.8 of tokens, weight decay",
+    ],
+)
 def test_dropout_acts_in_training_alone(name):
     run = Run(TASK, SIZE, name, 0, Path("unused"))
     run._whole()
@@ -125,6 +135,19 @@ def test_dropout_acts_in_training_alone(name):
     assert not torch.equal(train(ids).logits, train(ids).logits)
     run.model.eval()
     assert torch.equal(run.model(ids).logits, run.model(ids).logits)
+
+
+def test_a_dropped_token_tells_the_model_nothing_and_the_prompt_is_never_dropped(monkeypatch):
+    run = Run(TASK, SIZE, "dropout 0.5, tokens, weight decay", 0, Path("unused"))
+    run._whole()
+    model, rows = run.model.train(), TASK.training_set().tokens
+    one, other = (torch.from_numpy(rows[:1]), torch.from_numpy(rows[1:2]))
+    assert not torch.equal(one, other)
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))  # all of them
+    assert torch.equal(model(one).logits, model(other).logits)
+    prompted = one.clone()
+    prompted[:, 0] += 1
+    assert not torch.equal(model(one).logits, model(prompted).logits)
 
 
 def test_what_is_inferred_changes_places_only_where_it_is_shuffled():

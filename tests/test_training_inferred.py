@@ -11,6 +11,7 @@ from stochroute.measuring.nats import row_nats
 from stochroute.training import InferredPaths, RoutedTrainer, TransmissionCollapsed, example_paths
 from stochroute.training.data import Collate
 from stochroute.training.posterior import Posterior, new_posterior
+from stochroute.training.walked import WalkedModel
 from training_runs import (
     CHECKPOINTING,
     CONFIG,
@@ -173,6 +174,8 @@ def test_gradients_of_the_posterior_are_those_of_finite_differences():
     [
         (lambda: InferredPaths(free_nats=-1), "free_nats=-1"),
         (lambda: InferredPaths(beta=float("inf")), "beta=inf"),
+        (lambda: InferredPaths(hidden_tokens=1.1), "hidden_tokens=1.1"),
+        (lambda: InferredPaths(hidden_tokens=float("nan")), "hidden_tokens=nan"),
     ],
 )
 def test_a_number_that_makes_no_sense_is_refused(make, named):
@@ -193,6 +196,67 @@ def test_a_routing_without_one_normal_z_a_text_is_refused(structural, named):
     config = sr.RoutingConfig(structural=structural, attention=sr.Attention())
     with pytest.raises(ValueError, match=named):
         InferredPaths().check(routed(config), base_trained=False)
+
+
+# ---- hidden tokens ----
+
+
+def batch_of(rows: list[dict]) -> dict[str, torch.Tensor]:
+    batch = Collate()(rows)
+    batch["labels"][:, :2] = -100  # a prompt
+    return batch
+
+
+def test_hidden_tokens_are_a_share_of_the_text_that_its_path_chooses_alone_as_in_a_batch():
+    rows = list(uneven_examples(200))
+    batch = batch_of(rows)
+    text = batch["labels"] != -100
+    assert InferredPaths().rows(batch, 7, 0, "all").hidden is None
+    some, others, all_of_them = (
+        InferredPaths(hidden_tokens=share).rows(batch, 7, step, "all").hidden
+        for share, step in ((0.3, 0), (0.3, 1), (1.0, 0))
+    )
+    assert torch.equal(all_of_them, text)
+    assert not (some & ~text).any()
+    assert (some[text].float().mean() - 0.3).abs() < 5 * math.sqrt(0.21 / text.sum())
+    assert not torch.equal(some, others)
+    for row in (0, 57):
+        alone = InferredPaths(hidden_tokens=0.3).rows(batch_of(rows[row : row + 1]), 7, 0, "all").hidden
+        assert torch.equal(alone[0], some[row, : alone.shape[1]])
+
+
+@pytest.mark.parametrize("read", ["model", "posterior"])
+def test_a_hidden_token_is_kept_from_the_model_and_not_from_the_posterior(read):
+    model = routed()
+    walked = WalkedModel(model, new_posterior(model, 0) if read == "posterior" else None).train()
+    hidden = torch.zeros_like(IDS, dtype=torch.bool)
+    hidden[:, 2:4] = True
+    others = IDS.clone()
+    others[hidden] = others[hidden] % (VOCABULARY - 1) + 1
+    found = []
+    for ids in (IDS, others):
+        with torch.no_grad(), model.follow(PATHS):
+            found.append((walked(hidden, input_ids=ids, attention_mask=torch.ones_like(ids)), model.inferred))
+    assert torch.equal(found[0][0], found[1][0]) == (read == "model")
+    if read == "posterior":
+        assert not torch.allclose(found[0][1].mean, found[1][1].mean)
+    with torch.no_grad():
+        assert torch.equal(*(model.model(input_ids=IDS).logits for _ in range(2)))
+        assert not torch.equal(model.model(input_ids=IDS).logits, model.model(input_ids=others).logits)
+
+
+def test_what_no_token_says_is_read_from_the_path(tmp_path):
+    """With every token hidden a model alone would know nothing of the text but its length."""
+    trainer = tiny_trainer(
+        tmp_path,
+        InferredPaths(free_nats=6.0, hidden_tokens=1.0),
+        config=LATENT,
+        max_steps=300,
+        per_device_train_batch_size=32,
+        logging_steps=20,
+    )
+    trainer.train()
+    assert losses(trainer)[300] < 0.3 * math.log(VOCABULARY)
 
 
 # ---- training ----

@@ -11,13 +11,15 @@ processes. y is the text of an example, x what stands before its first label, z 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stochroute.config import Span
 from stochroute.measuring.nats import (
+    IGNORED,
     divergence,
     kl_to_prior,
     mixture,
@@ -39,12 +41,14 @@ class Rows:
         input_ids, attention_mask: int64 (b · copies, s).
         paths: one a row; None for a row that stays clean.
         starts: the first position that carries noise, one a row.
+        hidden: bool (b · copies, s), the tokens that the model does not read; None where it reads all.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     paths: list[int | None]
     starts: list[int]
+    hidden: Tensor | None = None
 
 
 class Objective:
@@ -134,15 +138,21 @@ class InferredPaths(Objective):
     Attributes:
         free_nats: λ, in nats a text.
         beta: weight of the KL; 1 is the bound on the likelihood.
+        hidden_tokens: the share of y's tokens that the model does not read in a training step, others in every step,
+            so that what they say has to come from the path (word dropout: Bowman et al. 2016). The posterior reads
+            all, and so does the model after training.
     """
 
     free_nats: float = 4.0
     beta: float = 1.0
+    hidden_tokens: float = 0.0
     infers = True
 
     def __post_init__(self) -> None:
         _at_least("free_nats", self.free_nats, 0)
         _at_least("beta", self.beta, 0)
+        if not 0 <= self.hidden_tokens <= 1:
+            raise ValueError(f"hidden_tokens={self.hidden_tokens!r} is no share of the tokens: give 0 to 1")
 
     def check(self, routed: RoutedModel, base_trained: bool) -> None:
         noise = None if routed.structural is None else routed.structural.config
@@ -152,6 +162,16 @@ class InferredPaths(Objective):
                 f"objective inferred needs structural noise with one normal z a text, and here it is {found}: route "
                 f"with Structural(form='latent', hold='sequence')"
             )
+
+    def rows(self, batch: Batch, seed: int, step: int, span: Span) -> Rows:
+        rows = super().rows(batch, seed, step, span)
+        if not self.hidden_tokens:
+            return rows
+        labels = batch["labels"]
+        # of the path's own generator, so that they do not depend on the batch or the process
+        draws = np.stack([np.random.default_rng(path).random(labels.shape[1]) for path in rows.paths])
+        hidden = torch.from_numpy(draws < self.hidden_tokens).to(labels.device) & (labels != IGNORED)
+        return replace(rows, hidden=hidden)
 
     def total(self, logits: Tensor, labels: Tensor, routed: RoutedModel, step: int) -> Tensor:
         charged = (text_kl(routed) - self.free_nats).clamp_min(0).sum()

@@ -143,6 +143,7 @@ class RoutedTrainer(Trainer):
         """
         rows = self.objective.rows(inputs, self.path_seed, self.state.global_step, self.routed.config.span)
         walked = {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask, "labels": inputs["labels"]}
+        walked |= {} if rows.hidden is None else {"hidden": rows.hidden}
         with self.routed.follow(rows.paths, rows.starts):
             loss = super().training_step(model, walked, num_items_in_batch)
         if not bool(loss.isfinite()):
@@ -158,7 +159,7 @@ class RoutedTrainer(Trainer):
     ) -> Any:
         """The objective in nats a predicted token of the whole batch: of all processes and accumulation steps."""
         labels = inputs["labels"]
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        logits = model(**{name: read for name, read in inputs.items() if name != "labels"})
         total = self.objective.total(logits, labels, self.routed, self.state.global_step)
         if self.objective.infers:
             self._inferred_nats = text_kl(self.routed).detach().mean()

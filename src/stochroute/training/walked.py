@@ -26,12 +26,25 @@ class WalkedModel(nn.Module):
         self.routed = routed
         self.posterior = posterior
 
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """The logits (rows, s, v); in train mode along what the posterior infers, where there is one."""
+    def forward(self, hidden: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """The logits (rows, s, v); in train mode along what the posterior infers, where there is one.
+
+        The tokens of `hidden`, bool (rows, s), have an embedding of 0 for the model, not for the posterior.
+        """
+        embed = self.routed.model.get_input_embeddings()
         if self.posterior is not None and self.training:
-            embeddings = self.routed.model.get_input_embeddings()(inputs["input_ids"])
-            self.routed.infer(*self.posterior(embeddings, inputs["attention_mask"]))
-        return self.routed.model(**inputs, use_cache=False).logits
+            self.routed.infer(*self.posterior(embed(inputs["input_ids"]), inputs["attention_mask"]))
+        if hidden is None:
+            return self.routed.model(**inputs, use_cache=False).logits
+
+        def hide(module: nn.Module, args: Any, embeddings: Tensor) -> Tensor:
+            return embeddings * ~hidden[..., None]
+
+        handle = embed.register_forward_hook(hide)
+        try:
+            return self.routed.model(**inputs, use_cache=False).logits
+        finally:
+            handle.remove()
 
     def __getattr__(self, name: str) -> Any:
         try:
