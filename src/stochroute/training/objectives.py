@@ -151,7 +151,8 @@ class InferredPaths(Objective):
     def __post_init__(self) -> None:
         _at_least("free_nats", self.free_nats, 0)
         _at_least("beta", self.beta, 0)
-        if not 0 <= self.hidden_tokens <= 1:
+        _at_least("hidden_tokens", self.hidden_tokens, 0)
+        if self.hidden_tokens > 1:
             raise ValueError(f"hidden_tokens={self.hidden_tokens!r} is no share of the tokens: give 0 to 1")
 
     def check(self, routed: RoutedModel, base_trained: bool) -> None:

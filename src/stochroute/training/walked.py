@@ -1,9 +1,11 @@
 """The routed model as Trainer takes it, and which of its parameters are trained."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from stochroute.routed import RoutedModel
 from stochroute.storage import read_routing
@@ -34,23 +36,24 @@ class WalkedModel(nn.Module):
         embed = self.routed.model.get_input_embeddings()
         if self.posterior is not None and self.training:
             self.routed.infer(*self.posterior(embed(inputs["input_ids"]), inputs["attention_mask"]))
-        if hidden is None:
+        with nullcontext() if hidden is None else _hiding(embed, hidden):
             return self.routed.model(**inputs, use_cache=False).logits
-
-        def hide(module: nn.Module, args: Any, embeddings: Tensor) -> Tensor:
-            return embeddings * ~hidden[..., None]
-
-        handle = embed.register_forward_hook(hide)
-        try:
-            return self.routed.model(**inputs, use_cache=False).logits
-        finally:
-            handle.remove()
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(cast(RoutedModel, super().__getattr__("routed")).model, name)
+
+
+def _hiding(embed: nn.Module, hidden: Tensor) -> RemovableHandle:
+    """Makes nothing of the embeddings of `hidden` within this context."""
+    seen = ~hidden[..., None]
+
+    def hide(module: nn.Module, args: Any, embeddings: Tensor) -> Tensor:
+        return embeddings * seen
+
+    return embed.register_forward_hook(hide)
 
 
 def choose_trained(routed: RoutedModel, trained: Trained) -> None:
