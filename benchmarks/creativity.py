@@ -99,8 +99,9 @@ def merge(size: str) -> dict[str, Any]:
         arms: dict[str, Any] = {}
         for training in TRAININGS:
             seeds = [run for run in runs if run["training"] == training]
-            for arm in seeds[0]["arms"] if seeds else ():
-                arms[arm] = _over_seeds([run["arms"][arm] for run in seeds], seeds[0])
+            for arm in dict.fromkeys(arm for run in seeds for arm in run["arms"]):
+                having = [run for run in seeds if arm in run["arms"]]  # an arm may be younger than a run
+                arms[arm] = _over_seeds([run["arms"][arm] for run in having], having[0])
         merged[name] = {**arms, "ceiling": runs[0]["ceiling"]}
     return merged
 
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="train nothing; write the best bound checkpoint")
     options = parser.parse_args()
     if unknown := set(options.task) - set(names_in(options.size)):
-        parser.error(f"{', '.join(unknown)}: choose from {', '.join(names_in(options.size))}")
+        parser.error(f"{shlex.join(unknown)}: choose from {shlex.join(names_in(options.size))}")
     torch.set_num_threads(1)
     if options.ship:
         for name in options.task:

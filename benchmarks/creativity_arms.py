@@ -69,7 +69,8 @@ class Trial:
     def __str__(self) -> str:
         chosen = {"temperature": self.decoding.temperature, "top-p": self.decoding.top_p, "min-p": self.decoding.min_p}
         words = [f"{name} {value:g}" for name, value in chosen.items() if value is not None] or ["greedy"]
-        return ", ".join([*words, *([f"strength × {self.strength:g}"] if self.strength != 1 else [])])
+        words += [f"strength × {self.strength:g}"] if self.strength != 1 else []
+        return ", ".join([*words, *(["spread"] if self.decoding.spread else [])])
 
 
 def _structural(form: str, layers: str, hold: int | str, strength: float = 0.5) -> sr.RoutingConfig:
@@ -183,6 +184,7 @@ GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
+FLAT_AND_SPREAD = tuple(replace(trial, decoding=replace(trial.decoding, spread=True)) for trial in FLAT)
 HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
 FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
 
@@ -190,7 +192,8 @@ FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     """The arms that a training gives: name -> its trials.
 
-    A flattened sampler, and a hot one along paths of less strength, come only where `flattened` asks for them.
+    A flattened sampler, alone and along spread paths, and a hot one along paths of less strength come only where
+    `flattened` asks for them. Noise in the model would shuffle what spread paths share out, so they go without.
     """
     training = TRAININGS[name]
     if training.routing is not None:
@@ -207,7 +210,7 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
         }
     trials["temperature and min-p"] = HOT
     if flattened and training.routing is None:
-        trials["flattened"] = FLAT
+        trials |= {"flattened": FLAT, "flattened, spread": FLAT_AND_SPREAD}
     elif flattened:
         trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}
     return {f"{name}, {how}": found for how, found in trials.items()}

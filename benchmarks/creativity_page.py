@@ -23,11 +23,12 @@ LAST = 12  # arms in a figure: the best of them
 
 def overview(size: str, tasks: dict[str, Any]) -> str:
     """The best arm of each kind on every task, with the seeds behind it; the best of a task in bold."""
-    rows = [["task", "ceiling", *KINDS, "bound, greedy"], ["---"] * (len(KINDS) + 3)]
+    rows = [["task", "ceiling", *KINDS, "bound, greedy", "spread"], ["---"] * (len(KINDS) + 4)]
     for name, found in tasks.items():
         arms = best_first(found)
-        kinds = [[arm for arm in arms if arm.startswith(kind)] for kind in KINDS]
-        kinds.append([arm for arm in kinds[-1] if arm.endswith("greedy")])
+        spread = [arm for arm in arms if arm.endswith("spread")]
+        kinds = [[arm for arm in arms if arm.startswith(kind) and arm not in spread] for kind in KINDS]
+        kinds += [[arm for arm in kinds[-1] if arm.endswith("greedy")], spread]
         highest = next(iter(arms.values()))["creativity"]
         cells = [_cell(arms[kind[0]], highest) if kind else "" for kind in kinds]
         rows.append([name, f"{found['ceiling']:.3f}", *cells])

@@ -302,7 +302,7 @@ class Run:
 
     def score(self, routed: sr.RoutedModel, decoding: Decoding, samples: int, seed: int) -> Score:
         """The score of a restored checkpoint along fresh paths of a seed."""
-        paths = sr.derive_paths(seed, samples, prompt=self.seed)
+        paths = sr.derive_paths(seed, samples, prompt=self.seed, spread=decoding.spread)
         prefix = self.training.prefix
         prefixes = self.task.vocabulary.seed_prefixes(samples, prefix, paths[0]) if prefix else None
         return self.task.score(write_samples(routed, self.task, decoding, paths, prefixes))

@@ -12,10 +12,13 @@ import torch
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import creativity_training  # noqa: E402
 from creativity_arms import TRAININGS, arms_of  # noqa: E402
 from creativity_story import StoryRows  # noqa: E402
 from creativity_training import Run, ShuffledPaths, Size, Transmission, new_model, training_rows  # noqa: E402
 
+import stochroute as sr  # noqa: E402
+from stochroute.measuring.creativity import write_samples  # noqa: E402
 from stochroute.tasks import Circle  # noqa: E402
 from stochroute.training import BoundPaths  # noqa: E402
 
@@ -87,6 +90,24 @@ def test_every_arm_has_as_many_trials_and_is_named_by_its_kind():
         for arm, trials in arms_of(name, flattened=True).items():
             assert arm.split()[0].rstrip(",") in {"null", "seed", "dropout", "fresh", "frozen", "shuffled", "bound"}
             assert len(trials) == (1 if arm.startswith("seed") and arm.endswith("greedy") else 8)
+
+
+def test_a_spread_arm_walks_spread_paths_and_any_other_arm_independent_ones(base, monkeypatch):
+    run = Run(TASK, SIZE, "null", 0, base / "null.0")
+    walked = []
+
+    def write(routed, task, decoding, paths, prefixes):
+        walked.append((decoding.spread, paths))
+        return write_samples(routed, task, decoding, paths, prefixes)
+
+    monkeypatch.setattr(creativity_training, "write_samples", write)
+    arms = arms_of("null", flattened=True)
+    for alone, shared in zip(arms["null, flattened"], arms["null, flattened, spread"], strict=True):
+        assert str(shared) == f"{alone}, spread"
+        for trial in (alone, shared):
+            run.score(run.restore(6, 1.0), trial.decoding, 16, seed=3)
+    apart, evenly = (sr.derive_paths(3, 16, prompt=0, spread=spread) for spread in (False, True))
+    assert walked == [(False, apart), (True, evenly)] * 8
 
 
 def test_transmission_trains_the_noise_and_nothing_else(base):
