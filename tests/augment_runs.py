@@ -35,7 +35,8 @@ def load(folder: str) -> LoadedModel:
 
 def make(loaded: LoadedModel, output: Path, settings: Augmentation = SETTINGS, **options: Any) -> Report | None:
     """One run over ROWS."""
-    routed = sr.route(loaded.model, sr.RoutingConfig(structural=sr.Structural(strength=1.0)))
+    noise = options.pop("noise", sr.Structural(strength=1.0))
+    routed = sr.route(loaded.model, sr.RoutingConfig(structural=noise))
     try:
         return augment(options.pop("source", ROWS), output, settings, loaded, routed, **options)
     finally:

@@ -22,7 +22,8 @@ def embedded(dtype: str = "auto") -> LoadedModel:
 
 def conversation(loaded: LoadedModel, strength: float = 0.6, seed: int = 7, **options) -> Conversation:
     """A new conversation; the routing is taken off by `close`."""
-    routed = sr.route(loaded.model, sr.RoutingConfig(structural=sr.Structural(strength=strength)))
+    noise = options.pop("noise", sr.Structural(strength=strength))
+    routed = sr.route(loaded.model, sr.RoutingConfig(structural=noise))
     speaker = Speaker(loaded, routed, options.pop("decoding", Decoding()), options.pop("new_tokens", 48))
     return Conversation(speaker, options.pop("frame", draw_scene(seed)), seed, **options)
 

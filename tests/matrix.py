@@ -34,6 +34,8 @@ def kinds_of(family: str, strength: float = 1.0) -> dict[str, sr.RoutingConfig]:
         kinds[f"attention-{hold}"] = sr.RoutingConfig(**only, attention=sr.Attention(strength=strength, hold=hold))
         if family in EXPERT_FAMILIES:
             kinds[f"experts-{hold}"] = sr.RoutingConfig(**only, experts=sr.Experts(strength=strength, hold=hold))
+    spread = structural("latent", 3, 0.4 * strength, spread=True)
+    kinds["spread-3"] = sr.RoutingConfig(**{**only, "structural": spread})
     fading = sr.config.Schedule("cosine", 9)
     kinds["mixed"] = sr.RoutingConfig(
         structural=structural("shared", 3, 0.4 * strength, schedule=fading),

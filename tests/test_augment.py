@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import stochroute as sr
 from augment_runs import ROWS, SETTINGS, load, make, with_settings
 from cli_model import save_tiny_model
 from stochroute.applications.augment import Filters, SequenceClassifier, Template, new_rows, open_source, replay
@@ -78,9 +79,11 @@ def test_rows_are_made_again_from_the_rows_alone(loaded: LoadedModel, folder: st
     assert [row.row for row in replay(new_rows(table), load_again) if not row.same] == [number]
 
 
-def test_spread_rows_walk_spread_paths_and_are_made_again(loaded: LoadedModel, folder: str, tmp_path: Path):
-    decoding = replace(SETTINGS.decoding, spread=True)
-    make(loaded, tmp_path / "out.jsonl", with_settings(decoding=decoding))
+@pytest.mark.parametrize("what", ["tokens", "noise"])
+def test_spread_rows_walk_spread_paths_and_are_made_again(loaded: LoadedModel, folder: str, tmp_path: Path, what: str):
+    decoding = replace(SETTINGS.decoding, spread=what == "tokens")
+    noise = sr.Structural(form="latent", rank=4, strength=1.0, spread=what == "noise")
+    make(loaded, tmp_path / "out.jsonl", with_settings(decoding=decoding), noise=noise)
     rows = read(tmp_path / "out.jsonl")
     spread = {format_path(path) for row in range(len(ROWS)) for path in derive_paths(7, 2, prompt=row, spread=True)}
     assert {row["path"] for row in rows} <= spread

@@ -51,6 +51,14 @@ def test_every_reply_is_what_its_path_says_token_by_token(exact: LoadedModel):
     assert len({reply.text for reply in turn.replies}) > 1
 
 
+def test_the_replies_of_a_turn_walk_siblings_where_noise_is_spread(loaded: LoadedModel):
+    talk = conversation(loaded, paths=3, noise=sr.Structural(form="latent", rank=4, spread=True))
+    for number, message in enumerate(MESSAGES):
+        turn = talk.say(message)
+        assert [parse_path(r.receipt.path) for r in turn.replies] == derive_paths(7, 3, prompt=number, spread=True)
+    close(talk)
+
+
 def test_the_replies_of_a_turn_walk_the_paths_of_the_seed_and_of_the_turn(loaded: LoadedModel):
     talk = conversation(loaded, paths=3)
     for number, message in enumerate(MESSAGES):

@@ -75,6 +75,15 @@ def test_spread_walks_spread_paths_that_replay(model: str, capsys: pytest.Captur
     assert rows_of(capsys, "c", "--replay", rows[4]["path"], *asked)[0]["text"] == rows[4]["text"]
 
 
+def test_spread_noise_walks_spread_paths_greedily(model: str, capsys: pytest.CaptureFixture[str]):
+    asked = ("--model", model, "--form", "spread", "--strength", "1", "--dtype", "float64")
+    rows = rows_of(capsys, "ab", "c", "--paths", "3", "--seed", "7", *asked)
+    expected = [p for prompt in (0, 1) for p in sr.derive_paths(7, 3, prompt=prompt, spread=True)]
+    assert [row["path"] for row in rows] == [sr.format_path(p) for p in expected]
+    assert "spread" not in rows[0]["receipt"]["decoding"]
+    assert rows_of(capsys, "c", "--replay", rows[4]["path"], *asked)[0]["text"] == rows[4]["text"]
+
+
 def test_a_seed_that_was_not_given_is_reported_and_gives_the_same_rows_again(
     model: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -93,12 +102,13 @@ def test_every_noise_option_changes_the_routing(model: str, capsys: pytest.Captu
         ("--hold", "4"),
         ("--form", "independent"),
         ("--form", "latent"),
+        ("--form", "spread"),
         ("--span", "all"),
         ("--attention-strength", "0.5"),
     ):
         (row,) = rows_of(capsys, "ab", "--model", model, "--paths", "1", "--seed", "7", *option)
         seen.add(row["receipt"]["routing"])
-    assert len(seen) == 8
+    assert len(seen) == 9
 
 
 def test_a_saved_routing_is_walked(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -69,6 +69,18 @@ def test_spread_texts_are_those_of_generate_and_replay_alone(server: Live, folde
     assert alone["text"] == answer[2]["text"]
 
 
+def test_texts_along_spread_noise_are_those_of_generate(folder: str):
+    noise = sr.Structural(form="latent", rank=4, layers="all", strength=1.0, spread=True)
+    config = sr.RoutingConfig(structural=noise)
+    with live(engine_of(folder, config)) as server:
+        answer = server.complete(n=4, seed=7, temperature=0, max_tokens=12)["choices"]
+    loaded = load_model(folder, "cpu", "float64")
+    ids = loaded.tokenizer("Once")["input_ids"]
+    out = sr.route(loaded.model, config).generate(torch.tensor([ids]), paths=4, seed=7, max_new_tokens=12)
+    assert [choice["receipt"] for choice in answer] == [receipt.to_dict() for receipt in out.receipts]
+    assert [choice["text"] for choice in answer] == [continuation(loaded, ids, row) for row in out.generated.tolist()]
+
+
 def test_a_path_is_the_same_alone_in_a_crowd_and_in_a_stream(server: Live):
     crowd = server.complete(prompt=["Once", "More than that"], paths=PATHS, max_tokens=20)["choices"]
     for choice in crowd:

@@ -115,6 +115,16 @@ def test_every_spread_continuation_comes_back_from_its_id_alone(loaded: LoadedMo
     author.routed.detach()
 
 
+def test_spread_noise_writes_along_siblings(loaded: LoadedModel):
+    noise = sr.Structural(form="latent", rank=4, strength=STRENGTH, spread=True)
+    author = Author(loaded, sr.route(loaded.model, sr.RoutingConfig(structural=noise)), form_named("story"))
+    tree = grow(author, Clean(loaded, author.routed), "Once upon a time", 7, Choice(3, 2), depth=1)
+    author.routed.detach()
+    written = [node.receipt for way in tree.texts() for node in way[1:]]
+    assert {parse_path(receipt.path) for receipt in written if receipt} <= set(derive_paths(7, 3, spread=True))
+    assert written
+
+
 def test_spread_candidates_are_more_different_than_independent_ones(loaded: LoadedModel):
     different = dict.fromkeys((False, True), 0)
     for spread in different:

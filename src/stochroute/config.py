@@ -104,6 +104,8 @@ class Structural(_Kind):
         distribution: "normal", "uniform" or "rademacher", all of unit variance.
         schedule: how strength changes with position.
         rank: length of z, for the latent form only (default 16).
+        spread: whether the z of siblings, ids of `derive_paths(…, spread=True)`, point away from each other (latent
+            form, rank a multiple of 4). Each alone is distributed as before. A number of paths then means siblings.
     """
 
     form: Form = "shared"
@@ -112,6 +114,7 @@ class Structural(_Kind):
     hold: Hold = "sequence"
     scale: Scale = "relative"
     rank: int | None = None
+    spread: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +126,12 @@ class Structural(_Kind):
             _check_positive_int("rank", self.rank, "give the length of z")
         elif self.rank is not None:
             raise ValueError(f"rank={self.rank} has no effect on form={self.form!r}: leave it out, or choose 'latent'")
+        if not isinstance(self.spread, bool):
+            raise ValueError(f"spread={self.spread!r} is neither True nor False")
+        if self.spread and self.form != "latent":
+            raise ValueError(f"spread=True has no effect on form={self.form!r}: leave it out, or choose 'latent'")
+        if self.spread and (self.rank or 0) % 4:
+            raise ValueError(f"spread=True turns z in fours, and rank={self.rank} is no multiple of 4: give 4, 8 or 16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,9 +214,17 @@ class RoutingConfig:
         parts = {"structural": self.structural, "attention": self.attention, "experts": self.experts}
         return {name: part for name, part in parts.items() if part is not None}
 
+    @property
+    def spreads(self) -> bool:
+        """Whether a number of paths means siblings, whose noise points away from each other."""
+        return self.structural is not None and self.structural.spread
+
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON types, with the format's version."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        written: dict[str, Any] = {"format_version": FORMAT_VERSION, **asdict(self)}
+        if self.structural is not None and not self.structural.spread:
+            del written["structural"]["spread"]  # what older versions wrote, so that hashes stay what they were
+        return written
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "RoutingConfig":

@@ -35,7 +35,13 @@ Hold = Annotated[
     str | None,
     typer.Option(help=f"Tokens that share one draw, or: sequence. Default: {_DEFAULT.hold}.", rich_help_panel=PANEL),
 ]
-Form = Annotated[str | None, typer.Option(help="shared, independent or latent.", rich_help_panel=PANEL)]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        help="shared, independent, latent, or spread: latent, and the paths of a prompt point away from each other.",
+        rich_help_panel=PANEL,
+    ),
+]
 Span = Annotated[str | None, typer.Option(help="generated or all positions.", rich_help_panel=PANEL)]
 AttentionStrength = Annotated[
     float | None, typer.Option(help="Noise on attention scores, in nats. Default: off.", rich_help_panel=PANEL)

@@ -44,7 +44,9 @@ class Noise:
         """The routing config; ValueError names the option that is wrong."""
         structural = Structural()
         if self.form is not None:
-            structural = replace(structural, form=cast(Form, _choice("--form", self.form, get_args(Form))))
+            form = _choice("--form", self.form, (*get_args(Form), "spread"))
+            is_spread = form == "spread"
+            structural = Structural(form=cast(Form, "latent" if is_spread else form), spread=is_spread)
         if self.strength not in (None, "auto"):
             structural = replace(structural, strength=_strength(self.strength))
         if self.layers is not None:

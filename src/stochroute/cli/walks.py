@@ -52,7 +52,8 @@ class Walks:
         """The path ids of a prompt, whatever else is asked for and however it is batched."""
         if self.seed is None:
             return self._replay
-        return derive_paths(self.seed, self.paths_each, prompt=prompt, spread=self._decoding.spread)
+        spread = self._decoding.spread or self._routed.config.spreads
+        return derive_paths(self.seed, self.paths_each, prompt=prompt, spread=spread)
 
     def batches(self, finished: int, most: int) -> Iterator[Batch]:
         """What is left after the first `finished` rows, in order, at most `most` rows at once."""

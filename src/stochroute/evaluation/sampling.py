@@ -1,8 +1,8 @@
 """Writes what a plan asks for: as many texts from every setting and prompt, each a pure function of the seed.
 
 Sample j of prompt p walks path `derive_paths(seed, n, prompt=p)[j]` under every setting (its spread form where
-tokens are spread), so that arms are compared on common random numbers. The rows computed together are fixed by the
-plan, not by where a run was interrupted: in float32 another batch can decide a tie another way.
+tokens or noise are spread), so that arms are compared on common random numbers. The rows computed together are fixed
+by the plan, not by where a run was interrupted: in float32 another batch can decide a tie another way.
 """
 
 from collections.abc import Callable
@@ -96,7 +96,8 @@ class Sampler:
             )
         else:
             assert routed is not None, "a setting without a search or dropout is routed"
-            ids = [derive_paths(self._seed, self._samples, prompt=p, spread=setting.decoding.spread) for p in block]
+            spread = setting.decoding.spread or routed.config.spreads
+            ids = [derive_paths(self._seed, self._samples, prompt=p, spread=spread) for p in block]
             out = routed.generate(
                 **inputs,
                 paths=ids,

@@ -75,7 +75,7 @@ class _Call:
         self.prompts: Prompts = read_prompts(given, mask, self.settings.pad_token_id, eos)
         if self.settings.pad_token_id is None:
             self.settings.pad_token_id = eos[0] if eos else 0
-        self.rows: Rows = read_rows(paths, seed, spread, len(self.prompts.lengths))
+        self.rows: Rows = read_rows(paths, seed, spread or routed.config.spreads, len(self.prompts.lengths))
         if self.beams > 1 and self.rows.most_for_one_prompt > 1:
             raise ValueError(f"num_beams={self.beams} searches along one path a prompt: pass paths=1")
         kinds_on = any((routed.structural, routed.attention, routed.experts))

@@ -14,6 +14,7 @@ from stochroute.noise.draws import (
     code_points,
     gumbel_noise,
     key_words,
+    sibling_noise,
     vector_noise,
 )
 from stochroute.noise.philox import philox4x32
@@ -31,6 +32,7 @@ __all__ = [
     "normal",
     "philox4x32",
     "rademacher",
+    "sibling_noise",
     "uniform",
     "unit_variance",
     "vector_noise",

@@ -18,6 +18,9 @@ from stochroute.noise.philox import WORD, philox_words
 NOISE_VERSION = 1
 SHARED_LAYER = WORD  # stands in the layer's place where all layers share one draw
 
+SIBLINGS = 8  # that share their numbers, each turned another way
+_NEGATIVE = 0x3950  # bit 4 · turn + place: where left multiplication by 1, i, j, k changes the sign
+
 _KEY_MULTIPLIER = 0x85EBCA6B
 _MIX_1 = 0x7FEB352D
 _MIX_2 = 0x846CA68B
@@ -33,6 +36,7 @@ class Kind(IntEnum):
     TOKEN = 4
     BASIS = 5
     CODE = 6
+    SIBLING = 7
 
 
 def key_words(paths: list[int], device: torch.device | str | None = None) -> Tensor:
@@ -130,6 +134,33 @@ def vector_noise(
         float32 (..., n) of mean 0 and variance 1.
     """
     return unit_variance(_words(keys, n, block, layer, kind), distribution)
+
+
+def sibling_noise(families: Tensor, numbers: Tensor, n: int, block: Tensor, distribution: str = "normal") -> Tensor:
+    """n numbers for each sibling of a family: distributed like `vector_noise` for each alone, far apart together.
+
+    Siblings 8 k … 8 k + 7 turn the same numbers, read as n/4 quaternions, by the units 1, −1, i, −i, j, −j, k, −k. So
+    their vectors are of equal length, each is the opposite of one other and exactly orthogonal to the remaining six. A
+    turn only moves numbers and changes signs, which leaves independent symmetric numbers what they are. This is
+    orthogonal Monte Carlo (Yu et al. 2016, arXiv 1610.09072) with the length shared, in integers up to the last step.
+
+    Args:
+        families: int64 (..., 2), the families as Philox keys.
+        numbers: int64 (...), the number of each path in its family.
+        n: numbers wanted, a multiple of 4.
+        block: int64 (...), as in `vector_noise`.
+        distribution: "normal", "uniform" or "rademacher", all of them symmetric.
+
+    Returns:
+        float32 (..., n) of mean 0 and variance 1.
+    """
+    words = _words(families, n, block, numbers // SIBLINGS, Kind.SIBLING)
+    drawn = unit_variance(words, distribution)
+    turn = (numbers % SIBLINGS // 2)[..., None]
+    place = torch.arange(n, device=drawn.device)
+    moved = drawn.gather(-1, (place ^ turn).expand(drawn.shape))
+    negative = (_NEGATIVE >> 4 * turn + place % 4) + numbers[..., None] & 1
+    return moved * (1 - 2 * negative)
 
 
 def attention_row_keys(keys: Tensor, heads: int, block: Tensor, layer: int | Tensor) -> Tensor:

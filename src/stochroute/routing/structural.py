@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from stochroute.config import Structural, layer_indices, layer_strengths
 from stochroute.kernels import FeedForwardNoise, add_latent_noise, add_structural_noise
-from stochroute.noise import SHARED_LAYER, Kind, key_words, vector_noise
+from stochroute.noise import SHARED_LAYER, Kind, key_words, sibling_noise, vector_noise
 from stochroute.routing.walk import Context, Passage
 
 _SHARED = "structural"
@@ -114,13 +114,16 @@ class StructuralNoise(nn.Module):
 
     def places(self, passage: Passage) -> Places:
         """Where the states of the passage stand; draws the z of the latent form."""
-        keys, blocks, z = passage.walk.keys, passage.blocks(self.config.hold), None
+        walk, blocks, z = passage.walk, passage.blocks(self.config.hold), None
         if self.config.form == "latent":
             rank, distribution = self.config.rank or 0, self.config.distribution
-            z = vector_noise(keys[:, None], rank, blocks, SHARED_LAYER, Kind.FFN, distribution)
-            if (known := passage.walk.inferred) is not None:
+            if self.config.spread:
+                z = sibling_noise(walk.families[:, None], walk.numbers[:, None], rank, blocks, distribution)
+            else:
+                z = vector_noise(walk.keys[:, None], rank, blocks, SHARED_LAYER, Kind.FFN, distribution)
+            if (known := walk.inferred) is not None:
                 z = known.mean[:, None] + known.deviation[:, None] * z
-        return Places(keys, blocks, passage.factor(self.config.schedule), z)
+        return Places(walk.keys, blocks, passage.factor(self.config.schedule), z)
 
     def noised(self, states: Tensor, own: LayerParameters, places: Places) -> Tensor:
         """The states (b, s, hidden) of a layer with its noise."""

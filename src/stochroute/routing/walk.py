@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stochroute.config import Hold, Schedule
 from stochroute.noise import key_words
+from stochroute.paths import read_sibling
 
 
 class Inferred(NamedTuple):
@@ -31,22 +32,33 @@ class Walk:
         keys: int64 (b, 2), the paths as Philox keys; zeros for a clean row.
         starts: int64 (b,), the first position that carries noise.
         on: bool (b, 1), False for a clean row.
+        families: int64 (b, 2), the families of the paths as Philox keys.
+        numbers: int64 (b,), the number of each path in its family.
         inferred: of the z of the latent form; None where the path alone says what z is.
     """
 
     keys: Tensor
     starts: Tensor
     on: Tensor
+    families: Tensor
+    numbers: Tensor
     inferred: Inferred | None = None
 
     @classmethod
     def along(cls, paths: list[int | None], starts: list[int], device: torch.device) -> "Walk":
         """The walk along one parsed path id a row (None: a clean row), from one start a row."""
+        families, numbers = zip(*(read_sibling(p or 0) for p in paths), strict=True)
         return cls(
             keys=key_words([p or 0 for p in paths], device),
             starts=torch.tensor(starts, dtype=torch.int64, device=device),
             on=torch.tensor([[p is not None] for p in paths], device=device),
+            families=key_words(list(families), device),
+            numbers=torch.tensor(numbers, device=device),
         )
+
+    def of_rows(self, rows: Tensor) -> "Walk":
+        """The walk of a batch whose row i is row `rows[i]` of this one; int64 (any number,)."""
+        return Walk(self.keys[rows], self.starts[rows], self.on[rows], self.families[rows], self.numbers[rows])
 
 
 @dataclass(eq=False)

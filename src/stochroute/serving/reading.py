@@ -75,8 +75,9 @@ def _read(
         raise invalid("stream_options", "stream_options has no effect without stream: true")
     sampling = _sampling(request)
     noise = _noise(engine, request)
-    paths, seed = _paths(engine, request, len(prompts))
     variants = engine.scheduler.variants
+    spread = sampling.spread or variants.config(noise).spreads
+    paths, seed = _paths(engine, request, len(prompts), spread)
     if len(paths[0]) > 1 and sampling.temperature == 0 and variants.is_clean(noise):
         raise invalid(
             "paths" if request.paths else "n",
@@ -134,7 +135,7 @@ def _noise(engine: Engine, request: CommonFields) -> Noise:
     return noise
 
 
-def _paths(engine: Engine, request: CommonFields, prompts: int) -> tuple[list[list[int]], int | None]:
+def _paths(engine: Engine, request: CommonFields, prompts: int, spread: bool) -> tuple[list[list[int]], int | None]:
     most = engine.limits.choices
     each = request.n or (len(request.paths) if request.paths else 1)
     if request.paths is not None:
@@ -155,7 +156,6 @@ def _paths(engine: Engine, request: CommonFields, prompts: int) -> tuple[list[li
         return [ids] * prompts, None
     # 53 bits: the most that every reader of JSON numbers keeps exact
     seed = draw_seed() >> 11 if request.seed is None else request.seed
-    spread = bool(request.spread)
     return [derive_paths(seed, each, prompt=prompt, spread=spread) for prompt in range(prompts)], seed
 
 

@@ -210,7 +210,8 @@ class _Run:
     def _prompt(self, row: Mapping[str, Any], index: int) -> Prompt:
         text = prompt_of(self.settings, row, index, self.found.pool)
         settings = self.settings
-        return prompt(index, text, settings.seed, settings.paths, settings.decoding.spread)
+        spread = settings.decoding.spread or self.writer.routed.config.spreads
+        return prompt(index, text, settings.seed, settings.paths, spread)
 
     def _sift(
         self, rows: Sequence[Mapping[str, Any]], first: int, texts: list[list[Written]]

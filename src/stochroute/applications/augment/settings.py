@@ -25,7 +25,8 @@ class Augmentation:
         label: the column of the label, for a classifier and for examples of the same label.
         source_id: the column that names a row; None for its number, from 0.
         paths: new texts a row, before filters.
-        seed: derives the path ids: row n walks `derive_paths(seed, paths, prompt=n)`, spread where the decoding is.
+        seed: derives the path ids: row n walks `derive_paths(seed, paths, prompt=n)`, spread where the decoding or
+            the routing is.
         shots: examples before each prompt; None for none.
         decoding: how tokens are chosen.
         new_tokens: of a text, at most.

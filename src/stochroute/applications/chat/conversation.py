@@ -160,7 +160,8 @@ class Conversation:
         )
 
     def _paths(self, count: int, prompt: int) -> list[int]:
-        return derive_paths(self.seed, count, prompt=prompt, spread=self.speaker.decoding.spread)
+        spread = self.speaker.decoding.spread or self.speaker.routed.config.spreads
+        return derive_paths(self.seed, count, prompt=prompt, spread=spread)
 
     def _last(self) -> Turn:
         if not self.turns:

@@ -162,7 +162,8 @@ def expand(
         NoneFits: none of the candidates keeps the form's rules.
     """
     source = seed if node.receipt is None else parse_path(node.receipt.path)
-    paths = derive_paths(source, choice.candidates, spread=author.decoding.spread)
+    spread = author.decoding.spread or author.routed.config.spreads
+    paths = derive_paths(source, choice.candidates, spread=spread)
     written = author.candidates(before, paths, steps)
     fitting: dict[str, Candidate] = {}
     broken: Counter[str] = Counter()

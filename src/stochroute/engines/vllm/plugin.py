@@ -89,11 +89,11 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
         if not requests.names_paths(fields):
             return process(self, request_id, prompt, params, *args, **kwargs)
         try:
-            span = _routing_for(self.vllm_config, fields).config.span
+            routing = _routing_for(self.vllm_config, fields).config
             request = process(self, request_id, prompt, params, *args, **kwargs)
             embeds = request.prompt_embeds
             length = len(request.prompt_token_ids) if embeds is None else len(embeds)
-            request.sampling_params.extra_args = requests.admit(fields, params.n, length, span)
+            request.sampling_params.extra_args = requests.admit(fields, params.n, length, routing)
         except ValueError as error:
             raise BadPath(str(error)) from error
         return request

@@ -4,7 +4,7 @@ A request carries fields in `SamplingParams.extra_args`, over HTTP in `vllm_xarg
 
     stochroute_path    the path to walk, 16 hex digits
     stochroute_paths   a list of n of them, one for each of n choices
-    stochroute_seed    in place of ids: choice i walks `derive_paths(seed, n)[i]`
+    stochroute_seed    in place of ids: choice i walks `derive_paths(seed, n)[i]`, its spread form where noise is spread
     stochroute_start   the first noised position; left out, the routing's span says it
 
 On the way to the workers every request has been split into its choices, and says its path and its start.
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stochroute.config import Span
+from stochroute.config import RoutingConfig, Span
 from stochroute.paths import check_integer, derive_paths, format_path, parse_path
 
 PREFIX = "stochroute_"
@@ -38,14 +38,14 @@ def names_paths(fields: Fields) -> bool:
     return any(name.startswith(PREFIX) and value is not None for name, value in (fields or {}).items())
 
 
-def admit(fields: Mapping[str, Any], choices: int, prompt_length: int, span: Span) -> dict[str, Any]:
+def admit(fields: Mapping[str, Any], choices: int, prompt_length: int, routing: RoutingConfig) -> dict[str, Any]:
     """The fields as the engine hands them on: with explicit paths, one a choice, and an explicit start.
 
     Args:
         fields: of the request; those of others are passed on untouched.
         choices: n of the request.
         prompt_length: in tokens.
-        span: of the routing.
+        routing: of the engine.
 
     Raises:
         ValueError: a field is unknown, malformed, or says nothing beside another.
@@ -54,9 +54,9 @@ def admit(fields: Mapping[str, Any], choices: int, prompt_length: int, span: Spa
     for name in ours.keys() - set(_FIELDS):
         meant = difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0)[0]
         raise ValueError(f"{name} is no field of a request: did you mean {meant}? There are {', '.join(_FIELDS)}")
-    paths = [format_path(path) for path in _paths(ours, choices)]
+    paths = [format_path(path) for path in _paths(ours, choices, routing.spreads)]
     admitted = {name: value for name, value in fields.items() if not name.startswith(PREFIX)}
-    admitted[START] = _start(ours.get(START), prompt_length, span)
+    admitted[START] = _start(ours.get(START), prompt_length, routing.span)
     return {**admitted, PATHS: paths} if choices > 1 else {**admitted, PATH: paths[0]}
 
 
@@ -72,14 +72,14 @@ def walk_of(fields: Fields) -> Walk | None:
     return Walk(parse_path(fields[PATH]), fields[START])
 
 
-def _paths(ours: Mapping[str, Any], choices: int) -> list[int]:
+def _paths(ours: Mapping[str, Any], choices: int, spread: bool) -> list[int]:
     given = [name for name in (PATH, PATHS, SEED) if name in ours]
     if len(given) != 1:
         raise ValueError(f"a request that walks a path gives one of {PATH}, {PATHS} and {SEED}, got {', '.join(ours)}")
     value = ours[given[0]]
     if given == [SEED]:
         try:
-            return derive_paths(value, choices)
+            return derive_paths(value, choices, spread=spread)
         except ValueError as error:
             raise ValueError(f"{PREFIX}{error}") from error
     if given == [PATH]:

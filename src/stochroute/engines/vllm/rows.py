@@ -67,8 +67,7 @@ class StepPlaces:
             rows.append(row if walk is not None else 0)
         of_token = torch.tensor(rows).repeat_interleave(torch.tensor(counts)).to(self._device)
         paths: list[int | None] = [None, *(walk.path for walk in walked)]
-        table = walking.Walk.along(paths, [0, *(walk.start for walk in walked)], self._device)
-        return walking.Walk(table.keys[of_token], table.starts[of_token], table.on[of_token])
+        return walking.Walk.along(paths, [0, *(walk.start for walk in walked)], self._device).of_rows(of_token)
 
     def _clear(self, tokens: int) -> None:
         """Makes everything beyond the first `tokens` tokens clean."""
