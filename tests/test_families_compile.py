@@ -98,12 +98,13 @@ def test_a_compiled_model_outside_of_follow_is_the_original():
 def test_compiled_noise_has_the_same_bits():
     """ξ itself, for every distribution: the reason why it is integer arithmetic until one last product."""
     keys, blocks = sr.noise.key_words(PATHS), torch.arange(3)
-    positions = torch.arange(40)
+    positions, numbers = torch.arange(40), torch.tensor([3, 4, 777])
 
-    def draws(distribution: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def draws(distribution: str) -> tuple[torch.Tensor, ...]:
         rows = sr.noise.attention_row_keys(keys, 4, blocks[:, None].expand(3, 5), 2)
         vectors = sr.noise.vector_noise(keys, 37, blocks, 1, sr.noise.Kind.FFN, distribution)
-        return vectors, sr.noise.attention_noise(rows, positions, distribution)
+        siblings = sr.noise.sibling_noise(keys, numbers, 36, blocks, distribution)
+        return vectors, siblings, sr.noise.attention_noise(rows, positions, distribution)
 
     with fresh_compiler():
         compiled = torch.compile(draws, fullgraph=True, backend="inductor" if COMPILER else "aot_eager")

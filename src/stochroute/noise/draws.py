@@ -18,7 +18,7 @@ from stochroute.noise.philox import WORD, philox_words
 NOISE_VERSION = 1
 SHARED_LAYER = WORD  # stands in the layer's place where all layers share one draw
 
-SIBLINGS = 8  # that share their numbers, each turned another way
+_TURNS = 8  # siblings that share their numbers, each turned another way
 _NEGATIVE = 0x3950  # bit 4 · turn + place: where left multiplication by 1, i, j, k changes the sign
 
 _KEY_MULTIPLIER = 0x85EBCA6B
@@ -141,8 +141,8 @@ def sibling_noise(families: Tensor, numbers: Tensor, n: int, block: Tensor, dist
 
     Siblings 8 k … 8 k + 7 turn the same numbers, read as n/4 quaternions, by the units 1, −1, i, −i, j, −j, k, −k. So
     their vectors are of equal length, each is the opposite of one other and exactly orthogonal to the remaining six. A
-    turn only moves numbers and changes signs, which leaves independent symmetric numbers what they are. This is
-    orthogonal Monte Carlo (Yu et al. 2016, arXiv 1610.09072) with the length shared, in integers up to the last step.
+    turn only moves numbers and changes signs, which leaves independent symmetric numbers what they are. Orthogonal
+    random features (Yu et al. 2016, arXiv 1610.09072) do this by a random rotation, with a length for each.
 
     Args:
         families: int64 (..., 2), the families as Philox keys.
@@ -154,12 +154,12 @@ def sibling_noise(families: Tensor, numbers: Tensor, n: int, block: Tensor, dist
     Returns:
         float32 (..., n) of mean 0 and variance 1.
     """
-    words = _words(families, n, block, numbers // SIBLINGS, Kind.SIBLING)
+    words = _words(families, n, block, numbers // _TURNS, Kind.SIBLING)
     drawn = unit_variance(words, distribution)
-    turn = (numbers % SIBLINGS // 2)[..., None]
+    turn = (numbers % _TURNS // 2)[..., None]
     place = torch.arange(n, device=drawn.device)
     moved = drawn.gather(-1, (place ^ turn).expand(drawn.shape))
-    negative = (_NEGATIVE >> 4 * turn + place % 4) + numbers[..., None] & 1
+    negative = ((_NEGATIVE >> (4 * turn + place % 4)) + numbers[..., None]) & 1
     return moved * (1 - 2 * negative)
 
 
