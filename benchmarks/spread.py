@@ -43,14 +43,19 @@ def measure(loaded: LoadedModel, routed: sr.RoutedModel, ids: list[int], seed: i
     """The different texts, their Vendi score, and nats a text, of one set of paths: float64 (3,)."""
     inputs = torch.tensor([ids])
     out = routed.generate(inputs, seed=int(seed), do_sample=True, pad_token_id=loaded.pad, output_logits=True, **asked)
-    tokens = out.generated
+    ended, texts, words = read_texts(loaded, out.generated)
+    logits = torch.stack(out.logits, 1).double().log_softmax(-1)
+    nats = -(logits.gather(-1, out.generated[..., None])[..., 0].masked_fill(ended, 0).sum(1)).mean()
+    return np.array([len(set(texts)), vendi_ngrams(words), float(nats)])
+
+
+def read_texts(loaded: LoadedModel, tokens: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, ...]], list[str]]:
+    """Where tokens (rows, t) stand behind the end of their text, bool (rows, t); and the texts, as tokens and in
+    words."""
     ended = (torch.isin(tokens, torch.tensor(sorted(loaded.stops))).cumsum(1) > 0).roll(1, 1)
     ended[:, 0] = False
-    logits = torch.stack(out.logits, 1).double().log_softmax(-1)
-    nats = -(logits.gather(-1, tokens[..., None])[..., 0].masked_fill(ended, 0).sum(1)).mean()
     texts = [tuple(row[~end].tolist()) for row, end in zip(tokens, ended, strict=True)]
-    words = [loaded.tokenizer.decode(text, skip_special_tokens=True) for text in texts]
-    return np.array([len(set(texts)), vendi_ngrams(words), float(nats)])
+    return ended, texts, [loaded.tokenizer.decode(text, skip_special_tokens=True) for text in texts]
 
 
 def interval(values: np.ndarray) -> dict[str, float]:
@@ -58,6 +63,16 @@ def interval(values: np.ndarray) -> dict[str, float]:
     found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
     low, high = found.confidence_interval
     return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def compared(plain: np.ndarray, spread: np.ndarray) -> dict[str, Any]:
+    """One measure of every prompt, of independent paths and of spread ones, side by side."""
+    return {
+        "independent": interval(plain),
+        "spread": interval(spread),
+        "difference": interval(spread - plain),
+        "ratio": float(spread.mean() / plain.mean()),
+    }
 
 
 def compare(loaded: LoadedModel, prompts: list[str], paths: int, families: int) -> list[dict[str, Any]]:
@@ -79,13 +94,7 @@ def compare(loaded: LoadedModel, prompts: list[str], paths: int, families: int) 
             )  # (prompts, independent or spread, measures)
             record: dict[str, Any] = {"temperature": temperature, "tokens": length}
             for index, name in enumerate(MEASURES):
-                plain, spread = both[:, 0, index], both[:, 1, index]
-                record[name] = {
-                    "independent": interval(plain),
-                    "spread": interval(spread),
-                    "difference": interval(spread - plain),
-                    "ratio": float(spread.mean() / plain.mean()),
-                }
+                record[name] = compared(both[:, 0, index], both[:, 1, index])
             found.append(record)
             print(temperature, length, {n: (record[n]["ratio"], record[n]["difference"]) for n in MEASURES}, flush=True)
     routed.detach()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import save
-from spread import SHARED, beginnings, interval
+from spread import MEASURES, SHARED, beginnings, compared, read_texts
 
 import stochroute as sr
 from stochroute.evaluation.diversity import vendi_ngrams
@@ -24,7 +24,6 @@ COUNTS = (2, 4, 8)
 RANKS = (4, 16)
 STRENGTHS = (0.05, 0.1, 0.2)
 TOKENS = 40
-MEASURES = ("different", "vendi", "nats")
 
 
 @torch.no_grad()
@@ -33,13 +32,10 @@ def measure(loaded: LoadedModel, routed: sr.RoutedModel, ids: list[int], seed: i
     out = routed.generate(
         torch.tensor([ids]), paths=max(COUNTS), seed=seed, max_new_tokens=TOKENS, pad_token_id=loaded.pad
     )
-    stops = torch.tensor(sorted(loaded.stops))
-    ended = torch.isin(out.generated, stops).cumsum(1) - torch.isin(out.generated, stops).int() > 0
+    ended, texts, words = read_texts(loaded, out.generated)
     with routed.suspended():
         logits = loaded.model(out.sequences).logits[:, len(ids) - 1 : -1].double().log_softmax(-1)
     nats = -logits.gather(-1, out.generated[..., None])[..., 0].masked_fill(ended, 0).sum(1) / (~ended).sum(1)
-    texts = [tuple(row[~end].tolist()) for row, end in zip(out.generated, ended, strict=True)]
-    words = [loaded.tokenizer.decode(text, skip_special_tokens=True) for text in texts]
     return np.array([[len(set(texts[:n])), vendi_ngrams(words[:n]), float(nats[:n].mean())] for n in COUNTS])
 
 
@@ -63,13 +59,7 @@ def compare(loaded: LoadedModel, prompts: list[str], families: int) -> list[dict
             for place, paths in enumerate(COUNTS):
                 record: dict[str, Any] = {"rank": rank, "strength": strength, "paths": paths}
                 for index, name in enumerate(MEASURES):
-                    plain, spread_out = (values[:, place, index] for values in measured)
-                    record[name] = {
-                        "independent": interval(plain),
-                        "spread": interval(spread_out),
-                        "difference": interval(spread_out - plain),
-                        "ratio": float(spread_out.mean() / plain.mean()),
-                    }
+                    record[name] = compared(*(values[:, place, index] for values in measured))
                 found.append(record)
                 print(rank, strength, paths, {n: (record[n]["ratio"], record[n]["difference"]) for n in MEASURES})
     return found

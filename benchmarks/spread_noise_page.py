@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from results import fill, markdown, read
-from spread_page import signed
+from spread_page import cells
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -19,19 +19,8 @@ def rows(records: list[dict[str, Any]]) -> list[list[str]]:
         ["---"] * 8,
     ]
     for record in records:
-        different, vendi = record["different"], record["vendi"]
-        table.append(
-            [
-                str(record["rank"]),
-                f"{record['strength']:g}",
-                str(record["paths"]),
-                f"{different['independent']['mean']:.2f}",
-                f"{different['spread']['mean']:.2f}",
-                f"{different['ratio'] - 1:+.0%}".replace("-", "−"),
-                signed(vendi["difference"], 2),
-                signed(record["nats"]["difference"], 3),
-            ]
-        )
+        of = [str(record["rank"]), f"{record['strength']:g}", str(record["paths"])]
+        table.append([*of, *cells(record, digits=3)])
     return table
 
 

@@ -17,6 +17,18 @@ def signed(interval: dict[str, float], digits: int) -> str:
     return f"{mean} ({low} to {high})"
 
 
+def cells(record: dict[str, Any], digits: int) -> list[str]:
+    """What spreading does: different texts, how many more, the Vendi score, and the nats to so many digits."""
+    different = record["different"]
+    return [
+        f"{different['independent']['mean']:.2f}",
+        f"{different['spread']['mean']:.2f}",
+        f"{different['ratio'] - 1:+.0%}".replace("-", "−"),
+        signed(record["vendi"]["difference"], 2),
+        signed(record["nats"]["difference"], digits),
+    ]
+
+
 def rows(records: list[dict[str, Any]], paths: int) -> list[list[str]]:
     """One row a temperature and length."""
     table = [
@@ -24,18 +36,7 @@ def rows(records: list[dict[str, Any]], paths: int) -> list[list[str]]:
         ["---"] * 7,
     ]
     for record in records:
-        different, vendi = record["different"], record["vendi"]
-        table.append(
-            [
-                f"{record['temperature']:g}",
-                str(record["tokens"]),
-                f"{different['independent']['mean']:.2f}",
-                f"{different['spread']['mean']:.2f}",
-                f"{different['ratio'] - 1:+.0%}".replace("-", "−"),
-                signed(vendi["difference"], 2),
-                signed(record["nats"]["difference"], 2),
-            ]
-        )
+        table.append([f"{record['temperature']:g}", str(record["tokens"]), *cells(record, digits=2)])
     return table
 
 
