@@ -43,6 +43,7 @@ class Walks:
         self._decoding = request.decoding.choice
         self._new_tokens = _new_tokens(request.decoding, loaded, max(map(len, self._tokens)))
         self._routed, self.report = calibrated_model(loaded, request.routing, request.noise)
+        self._spread = self._decoding.spread or self._routed.config.spreads
 
     @property
     def total(self) -> int:
@@ -52,8 +53,7 @@ class Walks:
         """The path ids of a prompt, whatever else is asked for and however it is batched."""
         if self.seed is None:
             return self._replay
-        spread = self._decoding.spread or self._routed.config.spreads
-        return derive_paths(self.seed, self.paths_each, prompt=prompt, spread=spread)
+        return derive_paths(self.seed, self.paths_each, prompt=prompt, spread=self._spread)
 
     def batches(self, finished: int, most: int) -> Iterator[Batch]:
         """What is left after the first `finished` rows, in order, at most `most` rows at once."""
