@@ -1,15 +1,15 @@
 """augment on another engine: the rows of the model itself, in order, committed batch by batch, under its own name."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 import stochroute as sr
 from augment_runs import ROWS, end_of, in_a_process, kill_myself, load, make, with_settings
 from cli_model import save_tiny_model
+from elsewhere import Elsewhere
 from stochroute.applications.augment import engine as engines
 from stochroute.applications.augment import new_rows, open_source, replay
 from stochroute.applications.writer import Writer, Written
@@ -19,35 +19,9 @@ from stochroute.loading import LoadedModel
 NEW_TOKENS = 12
 
 
-class Elsewhere:
-    """Writes each text alone with the model that it was made of, and knows nothing of strings that stop."""
-
-    def __init__(self, writer: Writer, engine: str = "elsewhere 1"):
-        self.engine = engine
-        self.calls: list[int] = []
-        self._writer = writer
-
-    def write(
-        self,
-        prompts: Sequence[Sequence[int]],
-        paths: Sequence[int],
-        starts: Sequence[int],
-        new_tokens: int,
-        stops: Sequence[int],
-    ) -> list[list[int]]:
-        assert set(stops) == self._writer.loaded.stops
-        self.calls.append(len(prompts))
-        texts: list[list[int]] = []
-        for prompt, path, start in zip(prompts, paths, starts, strict=True):
-            out = self._writer.routed.generate(torch.tensor([list(prompt)]), paths=[path], max_new_tokens=new_tokens)
-            assert out.receipts[0].start == start
-            texts.append(out.generated[0].tolist())
-        return texts
-
-
 def hosted(made: list[Elsewhere], name: str = "elsewhere 1") -> Callable[[Writer], engines.Engine]:
     def start(writer: Writer) -> engines.Engine:
-        made.append(Elsewhere(writer, name))
+        made.append(Elsewhere(writer.routed, writer.loaded.stops, name))
         return engines.HostedEngine(writer, made[-1])
 
     return start
