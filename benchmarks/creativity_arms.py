@@ -41,7 +41,8 @@ class Training:
         objective: "plain" (no noise), "bound", "shuffled" (bound, but the paths of a batch change places), "fresh",
             "inferred" (InferredPaths), "inferred, shuffled" (what is inferred changes places in the batch),
             "transmission" (the model of another training, whose last steps go into the noise alone:
-            MarginalPreserving), or "untrained" (noise as it starts, on that model).
+            MarginalPreserving), "untrained" (noise as it starts, on that model), "plain, floor" or "fresh, floor" (over
+            the size's floor).
         routing: where the noise is; None for the original model.
         learns_noise: whether the noise has a gradient.
         prefix: random tokens before the prompt, one string an example.
@@ -167,6 +168,11 @@ TRAININGS: dict[str, Training] = {
         for name, objective in objectives.items()
         for much, decay in _DECAYS.items()
     },
+    "null, floor, weight decay": Training("plain, floor", decay=1.0),
+    **{
+        f"fresh, {how}, floor, weight decay": Training("fresh, floor", routing, dropout=dropout, decay=1.0)
+        for how, (routing, dropout) in _DECAYED.items()
+    },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),
     **{
@@ -184,7 +190,9 @@ GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
-FLAT_AND_SPREAD = tuple(replace(trial, decoding=replace(trial.decoding, spread=True)) for trial in FLAT)
+HOT_AND_SPREAD, FLAT_AND_SPREAD = (
+    tuple(replace(trial, decoding=replace(trial.decoding, spread=True)) for trial in trials) for trials in (HOT, FLAT)
+)
 HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
 FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
 
@@ -192,8 +200,8 @@ FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     """The arms that a training gives: name -> its trials.
 
-    A flattened sampler, alone and along spread paths, and a hot one along paths of less strength come only where
-    `flattened` asks for them. Noise in the model would shuffle what spread paths share out, so they go without.
+    A flattened sampler, spread paths, and a hot sampler along paths of less strength come only where `flattened` asks
+    for them. Noise in the model would shuffle what spread paths share out, so they go without.
     """
     training = TRAININGS[name]
     if training.routing is not None:
@@ -211,6 +219,7 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     trials["temperature and min-p"] = HOT
     if flattened and training.routing is None:
         trials |= {"flattened": FLAT, "flattened, spread": FLAT_AND_SPREAD}
+        trials |= {"temperature and min-p, spread": HOT_AND_SPREAD}
     elif flattened:
         trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}
     return {f"{name}, {how}": found for how, found in trials.items()}

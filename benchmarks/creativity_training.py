@@ -5,6 +5,7 @@ import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from creativity_arms import BASES, TRAININGS, Dropout, Training, Trial, arms_of
+from creativity_floor import Floor, FlooredFreshPaths, FlooredTrainer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -20,7 +22,7 @@ import stochroute as sr
 from stochroute.embedded.train import start_as_identity
 from stochroute.generation.decoding import Decoding
 from stochroute.measuring.creativity import write_samples
-from stochroute.tasks import Score, TokenTask, TrainingSet
+from stochroute.tasks import Score, TokenTask, TrainingSet, Triangle
 from stochroute.tasks.shuffled_edges import ShuffledEdges
 from stochroute.training import BoundPaths, FreshPaths, InferredPaths, MarginalPreserving, RoutedTrainer
 from stochroute.training.data import Collate
@@ -60,7 +62,9 @@ class Size:
         steps, batch, learning_rate: AdamW with a cosine; every training makes as many steps of as many rows.
         weight_decay: of the trainings that are called so; the others have 0.01.
         free_nats: of a text, that an inferred path may decide.
-        renamed: whether the names of an example change from pass to pass (`renamed_training_set`).
+        floor: nats of a sample under which none falls in the trainings that are called so.
+        told_anew: whether an example is told otherwise from pass to pass: by other names (`renamed_training_set`), or
+            from another corner (`turned_training_set`).
         checks: after which shares of the steps a checkpoint is considered.
         held_out: samples that choose; fewer than are reported would think too little of repetition.
         samples: samples that are reported.
@@ -75,7 +79,8 @@ class Size:
     learning_rate: float
     weight_decay: float
     free_nats: float
-    renamed: bool
+    floor: float
+    told_anew: bool
     checks: tuple[float, ...]
     held_out: int
     samples: int
@@ -144,9 +149,10 @@ class _Hide:
 
 def training_rows(task: TokenTask, size: Size, prefix: int, seed: int) -> TrainingSet:
     """What a run of this seed learns from."""
-    if size.renamed:
-        assert isinstance(task, ShuffledEdges)
-        rows = task.renamed_training_set(math.ceil(size.steps * size.batch / task.training_size), seed)
+    if size.told_anew:
+        assert isinstance(task, ShuffledEdges | Triangle)
+        tell = task.turned_training_set if isinstance(task, Triangle) else task.renamed_training_set
+        rows = tell(math.ceil(size.steps * size.batch / task.training_size), seed)
     else:
         rows = task.training_set()
     if prefix:
@@ -217,12 +223,15 @@ class Run:
         args = self._arguments(size.steps, size.batch, size.learning_rate)
         if training.dropout:
             add_dropout(self.model, training.dropout)
+        floor = Floor(size.floor, self.task.sample_length)
         if training.routing is None:
-            return Trainer(self.model, args, train_dataset=rows, data_collator=_without_example)  # pyright: ignore[reportArgumentType]
+            plain = partial(FlooredTrainer, floor) if training.objective == "plain, floor" else Trainer
+            return plain(self.model, args, train_dataset=rows, data_collator=_without_example)  # pyright: ignore[reportArgumentType]
         inferred = InferredPaths(size.free_nats)
         objectives = {
             "bound": BoundPaths(),
             "fresh": FreshPaths(),
+            "fresh, floor": FlooredFreshPaths(floor),
             "shuffled": ShuffledPaths(),
             "inferred": inferred,
             "inferred, shuffled": inferred,

@@ -14,12 +14,14 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import creativity_training  # noqa: E402
 from creativity_arms import TRAININGS, arms_of  # noqa: E402
+from creativity_floor import Floor  # noqa: E402
 from creativity_story import StoryRows  # noqa: E402
 from creativity_training import Run, ShuffledPaths, Size, Transmission, new_model, training_rows  # noqa: E402
 
 import stochroute as sr  # noqa: E402
 from stochroute.measuring.creativity import write_samples  # noqa: E402
-from stochroute.tasks import Circle  # noqa: E402
+from stochroute.measuring.nats import row_nats  # noqa: E402
+from stochroute.tasks import Circle, Triangle  # noqa: E402
 from stochroute.training import BoundPaths  # noqa: E402
 
 # a handful of steps teaches nobody to hear a path
@@ -33,7 +35,8 @@ SIZE = Size(
     learning_rate=1e-2,
     weight_decay=1.0,
     free_nats=1.0,
-    renamed=True,
+    floor=2.0,
+    told_anew=True,
     checks=(0.5, 1.0),
     held_out=16,
     samples=32,
@@ -68,6 +71,8 @@ def base(tmp_path_factory):
         "shuffled by inference, latent in all layers, dropout 0.2, weight decay",
         "dropout 0.8, tokens, weight decay",
         "fresh, latent in all layers, dropout 0.5 of tokens, weight decay × 1.5",
+        "null, floor, weight decay",
+        "fresh, a draw a token in all layers, floor, weight decay",
         "bound by transmission, latent",
         "bound by transmission, attention",
         "frozen noise, a draw a token, latent",
@@ -92,7 +97,8 @@ def test_every_arm_has_as_many_trials_and_is_named_by_its_kind():
             assert len(trials) == (1 if arm.startswith("seed") and arm.endswith("greedy") else 8)
 
 
-def test_a_spread_arm_walks_spread_paths_and_any_other_arm_independent_ones(base, monkeypatch):
+@pytest.mark.parametrize("how", ["flattened", "temperature and min-p"])
+def test_a_spread_arm_walks_spread_paths_and_any_other_arm_independent_ones(how, base, monkeypatch):
     run = Run(TASK, SIZE, "null", 0, base / "null.0")
     walked = []
 
@@ -102,7 +108,7 @@ def test_a_spread_arm_walks_spread_paths_and_any_other_arm_independent_ones(base
 
     monkeypatch.setattr(creativity_training, "write_samples", write)
     arms = arms_of("null", flattened=True)
-    for alone, shared in zip(arms["null, flattened"], arms["null, flattened, spread"], strict=True):
+    for alone, shared in zip(arms[f"null, {how}"], arms[f"null, {how}, spread"], strict=True):
         assert str(shared) == f"{alone}, spread"
         for trial in (alone, shared):
             run.score(run.restore(6, 1.0), trial.decoding, 16, seed=3)
@@ -211,6 +217,32 @@ def test_models_of_a_seed_begin_equal():
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_over_a_floor_samples_are_unlearned_and_shorter_rows_are_learned_on():
+    labels = torch.full((4, 5), -100)
+    labels[:, 1:3] = 1
+    labels[:2, 3] = 1  # two samples of three tokens; two shorter rows
+    likely, unlikely = 3.0, -1.0
+    logits = torch.zeros(4, 5, 2)
+    logits[..., 1] = torch.tensor([likely, unlikely, likely, unlikely])[:, None]
+    logits.requires_grad_()
+    nats = row_nats(logits, labels).tolist()
+    assert nats[0] < 1 < nats[1]
+    total = Floor(1.0, length=3).total(logits, labels)
+    assert total.item() == pytest.approx(2 - nats[0] + sum(nats[1:]))
+    total.backward()
+    gradient = logits.grad[:, 0, 1]
+    assert (gradient > 0).tolist() == [True, False, False, False]
+
+
+def test_a_task_told_anew_is_told_otherwise_and_is_the_same_task():
+    for task in (TASK, Triangle(nodes=20, training_size=30)):
+        plain, anew = (training_rows(task, replace(SIZE, told_anew=told), 0, 3) for told in (False, True))
+        assert len(anew) >= SIZE.steps * SIZE.batch
+        assert (anew.tokens[: len(plain)] != plain.tokens).any()
+        forms = [task.canonical(row[1:]) for row in plain.tokens]
+        assert [task.canonical(row[1:]) for row in anew.tokens[: len(plain)]] == forms
+
+
 def test_stories_as_token_rows_score_as_stories():
     task = StoryRows(training_size=30)
     rows = task.training_set()
@@ -223,6 +255,6 @@ def test_stories_as_token_rows_score_as_stories():
 
 def test_a_run_of_the_story_world_trains_and_scores(tmp_path):
     task = StoryRows(training_size=20)
-    size = replace(SIZE, renamed=False, held_out=4, samples=4)
+    size = replace(SIZE, told_anew=False, held_out=4, samples=4)
     found = Run(task, size, "null", 0, tmp_path / "null.0").train()
     assert found["arms"]["null, temperature"]["test"]["samples"] == 4

@@ -126,6 +126,8 @@ def test_what_is_no_row_of_integers_is_an_error(task, sample):
         (lambda: Story().sample(0, seed=0), "count=0 is less than 1: ask for at least one sample"),
         (lambda: Circle().renamed_training_set(0, 1), "passes=0 is less than 1: give how often"),
         (lambda: Circle().renamed_training_set(1, -1), "seed=-1 is outside"),
+        (lambda: Triangle().turned_training_set(0, 1), "passes=0 is less than 1: give how often"),
+        (lambda: Triangle().turned_training_set(1, -1), "seed=-1 is outside"),
         (lambda: Circle().prompts(0), "count=0 is less than 1: ask for at least one prompt"),
         (lambda: Circle().vocabulary.seed_prefixes(0, 4, 0), "count=0 is less than 1: ask for at least one prefix"),
         (lambda: Circle().vocabulary.null_prefixes(4, 0), "length=0 is less than 1: .*leave it out for none"),

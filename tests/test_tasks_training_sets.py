@@ -191,6 +191,31 @@ def test_renaming_takes_every_name_equally_often():
     assert abs(counts - 2_000).max() < 6 * 2_000**0.5
 
 
+def test_turned_examples_stay_the_same_triangles_and_edges():
+    task = Triangle(nodes=30, training_size=90)
+    plain, turned = task.training_set(), task.turned_training_set(passes=4, seed=5)
+    assert len(turned) == 4 * len(plain)
+    np.testing.assert_array_equal(turned.ids, np.tile(plain.ids, 4))
+    np.testing.assert_array_equal(turned.labels == IGNORED, np.tile(plain.labels == IGNORED, (4, 1)))
+    told = turned.labels != IGNORED
+    np.testing.assert_array_equal(turned.labels[told], turned.tokens[told])
+    forms = [task.canonical(row[1:]) for row in plain.tokens]
+    assert [task.canonical(row[1:]) for row in turned.tokens] == 4 * forms
+    is_edge = plain.tokens[:, 0] == task.edge
+    edges, again = (np.sort(rows.tokens[rows.tokens[:, 0] == task.edge, 1:3], axis=1) for rows in (plain, turned))
+    np.testing.assert_array_equal(again, np.tile(edges, (4, 1)))
+    np.testing.assert_array_equal(turned.tokens[np.tile(is_edge, 4), 3:], np.tile(plain.tokens[is_edge, 3:], (4, 1)))
+    np.testing.assert_array_equal(turned.tokens, task.turned_training_set(4, 5).tokens)
+    assert (turned.tokens != task.turned_training_set(4, 6).tokens).any()
+
+
+def test_turning_tells_a_triangle_in_each_of_its_six_ways_equally_often():
+    task = Triangle(nodes=20, edges_per_triangle=0, training_size=1)
+    ways, times = np.unique(task.turned_training_set(passes=12_000, seed=0).tokens[:, 1:7], axis=0, return_counts=True)
+    assert len(ways) == 6
+    assert abs(times - 2_000).max() < 6 * 2_000**0.5
+
+
 def test_a_training_set_is_a_dataset_by_the_names_that_training_expects():
     rows = Circle(training_size=5).training_set()
     assert len(rows) == 5

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     PREFIXES = 3
     SAMPLES = 4
     NAMES = 5
+    TURNS = 6
 
 
 def open_stream(purpose: Purpose, seed: int) -> np.random.Generator:

@@ -118,6 +118,28 @@ class Triangle(TokenTask):
         labels[:, 0] = IGNORED
         return TrainingSet(tokens, labels, np.arange(self.training_size), prompt_length=1)
 
+    def turned_training_set(self, passes: int, seed: int) -> TrainingSet:
+        """The training set `passes` times over, in every row told anew: a triangle from a random corner in a random
+        direction, an edge in a random direction.
+
+        A triangle stays itself, and so what counts as memorised stays the same. Row k tells example
+        k mod training_size; pass 0 is turned too.
+
+        Args:
+            passes: how often each example comes.
+            seed: of the turns; the same (passes, seed) gives the same rows.
+        """
+        check_count("passes", passes, 1, "give how often each example is to come")
+        plain = self.training_set()
+        tokens = np.tile(plain.tokens, (passes, 1))
+        is_triangle = np.tile(self._triangle_rows(), passes)
+        stream = open_stream(Purpose.TURNS, seed)
+        corners = tokens[is_triangle][:, [1, 2, 4]]
+        tokens[is_triangle, 1 : 1 + self.body_length] = _around(stream.permuted(corners, axis=1))
+        tokens[~is_triangle, 1:3] = stream.permuted(tokens[~is_triangle, 1:3], axis=1)
+        labels = np.where(np.tile(plain.labels, (passes, 1)) == IGNORED, IGNORED, tokens)
+        return TrainingSet(tokens, labels, np.tile(plain.ids, passes), plain.prompt_length)
+
     def _triangle_rows(self) -> np.ndarray:
         return np.arange(self.training_size) % (self.edges_per_triangle + 1) == 0
 
@@ -126,8 +148,7 @@ class Triangle(TokenTask):
 
     def _draw_bodies(self, stream: np.random.Generator, count: int) -> np.ndarray:
         drawn = self.triangles[stream.integers(0, self.number_of_forms, count)]
-        a, b, c = stream.permuted(drawn, axis=1).T
-        return np.stack([a, b, b, c, c, a], axis=1)
+        return _around(stream.permuted(drawn, axis=1))
 
     def _draw_edges(self, count: int) -> np.ndarray:
         """int64 (count, 2): passes through all edges, each pass and each edge's direction shuffled."""
@@ -136,3 +157,9 @@ class Triangle(TokenTask):
         passes = -(-count // len(edges))
         order = stream.permuted(np.tile(np.arange(len(edges)), (passes, 1)), axis=1).ravel()[:count]
         return stream.permuted(edges[order], axis=1)
+
+
+def _around(corners: np.ndarray) -> np.ndarray:
+    """(count, 6): the edges a b, b c, c a from the corners a, b, c of each triangle, (count, 3)."""
+    a, b, c = corners.T
+    return np.stack([a, b, b, c, c, a], axis=1)
