@@ -14,6 +14,7 @@ import argparse
 import json
 import shlex
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,15 @@ def run(size: str, name: str, training: str, seed: int) -> None:
         write(target, size, name, open_run(size, name, training, seed).train())
 
 
-def score_again(size: str, name: str, training: str, seed: int) -> None:
-    """Scores the checkpoints of a finished run by the present rule; trains nothing."""
+def score_again(size: str, name: str, training: str, seed: int, how: str) -> None:
+    """Scores the checkpoints of a finished run by the present rule, arms that end with `how`; trains nothing."""
     target = run_file(size, name, training, seed)
     if target.exists():
         before = json.loads(target.read_text())
-        found = open_run(size, name, training, seed).record(before["minutes"])
-        write(target, size, name, {**found, "log": before["log"]})
+        found = open_run(size, name, training, seed).record(before["minutes"], how)
+        curve = [point for point in before["curve"] if not point["arm"].endswith(how)] + found["curve"]
+        arms = {**before["arms"], **found["arms"]}
+        write(target, size, name, {**found, "arms": arms, "curve": curve, "log": before["log"]})
 
 
 def open_run(size: str, name: str, training: str, seed: int) -> Run:
@@ -161,7 +164,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", action="append", type=int, help=f"again for more; none: {', '.join(map(str, SEEDS))}")
     parser.add_argument("--merge", action="store_true", help="train nothing")
-    parser.add_argument("--again", action="store_true", help="train nothing; score finished runs by the present rule")
+    parser.add_argument(
+        "--again",
+        metavar="HOW",
+        help="train nothing; score again, by the present rule, the arms of finished runs whose names end so; '': all",
+    )
     parser.add_argument("--ship", action="store_true", help="train nothing; write the best bound checkpoint")
     options = parser.parse_args()
     if unknown := set(options.task) - set(names_in(options.size)):
@@ -171,7 +178,7 @@ def main() -> None:
         for name in options.task:
             print("written:", ship(options.size, name))
         return
-    make = score_again if options.again else run
+    make = run if options.again is None else partial(score_again, how=options.again)
     if not options.merge:
         for name in options.task or names_in(options.size):
             for seed in options.seed or SEEDS:

@@ -6,6 +6,8 @@ greedy seed-conditioning alone has nothing to choose.
 
 from dataclasses import dataclass, replace
 
+from creativity_neurons import Neurons
+
 import stochroute as sr
 from stochroute.generation.decoding import Decoding
 
@@ -47,6 +49,7 @@ class Training:
         learns_noise: whether the noise has a gradient.
         prefix: random tokens before the prompt, one string an example.
         dropout: in training.
+        neurons: that examples have by their path in training, with the objective "plain".
         decay: how fast the weights decay, over what the size says; 0: AdamW's customary 0.01.
         base: the training whose model transmission and untrained noise take.
     """
@@ -56,6 +59,7 @@ class Training:
     learns_noise: bool = True
     prefix: int = 0
     dropout: Dropout | None = None
+    neurons: Neurons | None = None
     decay: float = 0.0
     base: str = "null"
 
@@ -173,6 +177,8 @@ TRAININGS: dict[str, Training] = {
         f"fresh, {how}, floor, weight decay": Training("fresh, floor", routing, dropout=dropout, decay=1.0)
         for how, (routing, dropout) in _DECAYED.items()
     },
+    "bound to examples, neurons, weight decay": Training(neurons=Neurons(bound=True), decay=1.0),
+    "fresh, neurons, weight decay": Training(neurons=Neurons(bound=False), decay=1.0),
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),
     **{
@@ -190,18 +196,20 @@ GREEDY = tuple(Trial(Decoding(), strength) for strength in STRENGTHS)
 TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
-HOT_AND_SPREAD, FLAT_AND_SPREAD = (
-    tuple(replace(trial, decoding=replace(trial.decoding, spread=True)) for trial in trials) for trials in (HOT, FLAT)
-)
 HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
 FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
+HOT_OR_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in HOT[4:])
+
+
+def _spread(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    return tuple(replace(trial, decoding=replace(trial.decoding, spread=True)) for trial in trials)
 
 
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     """The arms that a training gives: name -> its trials.
 
     A flattened sampler, spread paths, and a hot sampler along paths of less strength come only where `flattened` asks
-    for them. Noise in the model would shuffle what spread paths share out, so they go without.
+    for them.
     """
     training = TRAININGS[name]
     if training.routing is not None:
@@ -218,8 +226,8 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
         }
     trials["temperature and min-p"] = HOT
     if flattened and training.routing is None:
-        trials |= {"flattened": FLAT, "flattened, spread": FLAT_AND_SPREAD}
-        trials |= {"temperature and min-p, spread": HOT_AND_SPREAD}
+        trials |= {"flattened": FLAT, "flattened, spread": _spread(FLAT), "temperature and min-p, spread": _spread(HOT)}
     elif flattened:
         trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}
+        trials["temperature and min-p, spread"] = _spread(HOT_OR_LOW)
     return {f"{name}, {how}": found for how, found in trials.items()}

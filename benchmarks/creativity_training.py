@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from creativity_arms import BASES, TRAININGS, Dropout, Training, Trial, arms_of
 from creativity_floor import Floor, FlooredFreshPaths, FlooredTrainer
+from creativity_neurons import NeuronsTrainer, without_added
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -196,10 +197,13 @@ class Run:
             self.log = [entry for entry in trainer.state.log_history if "loss" in entry]
         return self.record(round((time.monotonic() - started) / 60, 2))
 
-    def record(self, minutes: float) -> dict[str, Any]:
-        """What came of the checkpoints kept: the trial of each arm that the held-out draw chose, and its test."""
+    def record(self, minutes: float, how: str = "") -> dict[str, Any]:
+        """What came of the checkpoints kept: the trial of each arm that the held-out draw chose, and its test.
+
+        Only of the arms whose names end with `how`.
+        """
         for step in sorted(self.steps):
-            self._consider(step)
+            self._consider(step, how)
         arms = {}
         for arm, (held_out, step, trial) in self._best.items():
             test = self.test(step, trial)
@@ -223,6 +227,11 @@ class Run:
         args = self._arguments(size.steps, size.batch, size.learning_rate)
         if training.dropout:
             add_dropout(self.model, training.dropout)
+        if training.neurons:
+            length = self.task.sample_length
+            return NeuronsTrainer(
+                training.neurons, length, self.seed, self.model, args, train_dataset=rows, data_collator=Collate()
+            )
         floor = Floor(size.floor, self.task.sample_length)
         if training.routing is None:
             plain = partial(FlooredTrainer, floor) if training.objective == "plain, floor" else Trainer
@@ -287,12 +296,16 @@ class Run:
 
     def keep(self, step: int) -> None:
         """Writes the checkpoint of a step."""
-        state = {**self.model.state_dict(), **{f"noise.{n}": p for n, p in self.routed.noise_parameters().items()}}
+        state = {
+            **without_added(self.model.state_dict()),
+            **{f"noise.{n}": p for n, p in self.routed.noise_parameters().items()},
+        }
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, self._file(step))
 
-    def _consider(self, step: int) -> None:
+    def _consider(self, step: int, how: str) -> None:
         """Scores every trial of every arm on the held-out draw."""
-        for arm, trials in arms_of(self.name, self.size.flattened).items():
+        arms = arms_of(self.name, self.size.flattened)
+        for arm, trials in ((arm, trials) for arm, trials in arms.items() if arm.endswith(how)):
             scores: list[Score] = []
             for strength, alike in groupby(trials, lambda trial: trial.strength):
                 routed = self.restore(step, strength)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import creativity_training  # noqa: E402
 from creativity_arms import TRAININGS, arms_of  # noqa: E402
 from creativity_floor import Floor  # noqa: E402
+from creativity_neurons import AddedNeurons, Neurons  # noqa: E402
 from creativity_story import StoryRows  # noqa: E402
 from creativity_training import Run, ShuffledPaths, Size, Transmission, new_model, training_rows  # noqa: E402
 
@@ -23,6 +24,7 @@ from stochroute.measuring.creativity import write_samples  # noqa: E402
 from stochroute.measuring.nats import row_nats  # noqa: E402
 from stochroute.tasks import Circle, Triangle  # noqa: E402
 from stochroute.training import BoundPaths  # noqa: E402
+from stochroute.training.data import Collate  # noqa: E402
 
 # a handful of steps teaches nobody to hear a path
 pytestmark = pytest.mark.filterwarnings("ignore::stochroute.training.TransmissionCollapsed")
@@ -73,6 +75,8 @@ def base(tmp_path_factory):
         "fresh, latent in all layers, dropout 0.5 of tokens, weight decay × 1.5",
         "null, floor, weight decay",
         "fresh, a draw a token in all layers, floor, weight decay",
+        "bound to examples, neurons, weight decay",
+        "fresh, neurons, weight decay",
         "bound by transmission, latent",
         "bound by transmission, attention",
         "frozen noise, a draw a token, latent",
@@ -114,6 +118,14 @@ def test_a_spread_arm_walks_spread_paths_and_any_other_arm_independent_ones(how,
             run.score(run.restore(6, 1.0), trial.decoding, 16, seed=3)
     apart, evenly = (sr.derive_paths(3, 16, prompt=0, spread=spread) for spread in (False, True))
     assert walked == [(False, apart), (True, evenly)] * 8
+
+
+@pytest.mark.parametrize("name", ["null", "fresh, latent"])
+def test_a_finished_run_can_be_scored_again_for_some_of_its_arms(name, base):
+    run, whole = make(name, base)
+    again = Run(TASK, SIZE, name, 0, run.folder).record(0.0, "spread")
+    assert set(again["arms"]) == {arm for arm in arms_of(name, flattened=True) if arm.endswith("spread")}
+    assert all(found == whole["arms"][arm] for arm, found in again["arms"].items())
 
 
 def test_transmission_trains_the_noise_and_nothing_else(base):
@@ -232,6 +244,40 @@ def test_over_a_floor_samples_are_unlearned_and_shorter_rows_are_learned_on():
     total.backward()
     gradient = logits.grad[:, 0, 1]
     assert (gradient > 0).tolist() == [True, False, False, False]
+
+
+def test_bound_neurons_stay_with_their_example_and_fresh_ones_do_not():
+    keys, rows = [3, 8, 3], range(3)
+    bound, fresh = (Neurons(bound, added=400, share=0.2, without=0.0) for bound in (True, False))
+    assert torch.equal(bound.on(keys, 7, 0), bound.on(keys, 7, 5))
+    assert torch.equal(bound.on(keys, 7, 0)[0], bound.on(keys, 7, 0)[2])
+    assert not torch.equal(bound.on(keys, 7, 0)[0], bound.on(keys, 7, 0)[1])
+    assert not torch.equal(fresh.on(keys, 7, 0), fresh.on(keys, 7, 5))
+    assert all(40 < fresh.on(keys, 7, 0)[row].sum() < 120 for row in rows)
+    some = Neurons(True, added=400, share=0.2, without=0.5).on(range(200), 7, 0).any(1).sum()
+    assert 60 < some < 140
+
+
+def test_added_neurons_act_in_the_rows_of_samples_and_are_gone_from_what_is_kept(tmp_path):
+    task = Triangle(nodes=20, training_size=30)
+    run = Run(task, SIZE, "bound to examples, neurons, weight decay", 0, tmp_path)
+    trainer = run._whole()
+    for module in run.model.modules():
+        if isinstance(module, AddedNeurons):
+            torch.nn.init.normal_(module.down_proj.weight)
+    batch = Collate()([task.training_set()[row] for row in range(12)])
+    keys = batch["example"].tolist()
+    mask = trainer.neurons.on(keys, 0, 0).any(1) & (batch["input_ids"][:, 0] != task.edge)
+    assert mask.any()
+    assert not mask.all()
+    trainer.compute_loss(run.model, dict(batch))
+    read = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with_added = run.model(**read).logits
+    run.keep(6)
+    kept = run.restore(6, 1.0).model
+    assert kept.num_parameters() < run.model.num_parameters()
+    changed = ~torch.isclose(with_added, kept(**read).logits, atol=1e-5).flatten(1).all(1)
+    assert torch.equal(changed, mask)
 
 
 def test_a_task_told_anew_is_told_otherwise_and_is_the_same_task():

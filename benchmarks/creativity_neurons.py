@@ -1,0 +1,105 @@
+"""Neurons of one's own: in training a path switches some added feed-forward neurons on; in the test they are gone.
+
+Example-tied dropout (Maini et al. 2023, arXiv 2307.09542): what belongs to one example alone can be learned by the
+neurons that only its path has, and need not be learned by all. In some of its rows an example does without them, so
+that the others learn to.
+"""
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from stochroute.measuring.nats import IGNORED, row_nats
+from stochroute.training.binding import example_paths
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """How many neurons are added, and who has them.
+
+    Attributes:
+        bound: whether an example keeps its neurons through all passes; else they are drawn afresh in every step.
+        added: to each layer.
+        share: of these, that a path switches on, the same in each layer.
+        without: share of the rows that do without.
+    """
+
+    bound: bool
+    added: int = 688
+    share: float = 0.1
+    without: float = 0.3
+
+    def on(self, keys: Sequence[int], seed: int, step: int) -> Tensor:
+        """bool (rows, added): the neurons that each row of a step has."""
+        paths = example_paths(seed, keys, 1, None if self.bound else step)
+        own = np.stack([np.random.default_rng(path).random(self.added) < self.share for path in paths])
+        has_own = np.random.default_rng([seed, step]).random(len(keys)) >= self.without
+        return torch.from_numpy(own & has_own[:, None])
+
+
+class AddedNeurons(LlamaMLP):
+    """Neurons beside those of a layer; `on`, bool (rows, added), says which."""
+
+    on: Tensor
+
+    def __init__(self, config: LlamaConfig, added: int):
+        own = copy(config)
+        own.intermediate_size = added
+        super().__init__(own)
+        for projection in (self.gate_proj, self.up_proj):
+            nn.init.normal_(projection.weight, std=config.hidden_size**-0.5)
+        nn.init.zeros_(self.down_proj.weight)  # as `start_as_identity` begins the others
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x) * self.on[:, None])
+
+
+def without_added(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model, those of added neurons left out."""
+    return {name: weight for name, weight in state.items() if ".added." not in name}
+
+
+class NeuronsTrainer(Trainer):
+    """Plain training in which samples have added neurons by their path; the other arguments are Trainer's.
+
+    Rows shorter than a sample, the edges of triangle, belong to nobody and have none.
+
+    Args:
+        neurons: which.
+        length: labels of a sample.
+        path_seed: derives the paths.
+    """
+
+    def __init__(
+        self, neurons: Neurons, length: int, path_seed: int, model: LlamaForCausalLM, *args: Any, **named: Any
+    ):
+        for layer in model.model.layers:
+            layer.added = AddedNeurons(model.config, neurons.added)
+            layer.mlp.register_forward_hook(lambda mlp, args, output, added=layer.added: output + added(*args))
+        super().__init__(model, *args, **named)
+        self.neurons, self.length, self.path_seed = neurons, length, path_seed
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        labels, keys = inputs.pop("labels"), inputs.pop("example").tolist()
+        targets = (labels[:, 1:] != IGNORED).sum(1)
+        on = self.neurons.on(keys, self.path_seed, self.state.global_step).to(labels.device)
+        on &= (targets == self.length)[:, None]
+        for module in model.modules():
+            if isinstance(module, AddedNeurons):
+                module.on = on
+        logits = model(**inputs).logits
+        loss = row_nats(logits, labels).sum() / targets.sum()
+        return (loss, logits) if return_outputs else loss
