@@ -5,10 +5,9 @@ has become likelier than the floor says.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-from transformers import Trainer
+from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from stochroute.measuring.nats import IGNORED, row_nats
 from stochroute.routed import RoutedModel
@@ -33,25 +32,10 @@ class Floor:
         whole = (labels[:, 1:] != IGNORED).sum(1) == self.length
         return ((nats - self.nats).abs() + self.nats).where(whole, nats).sum()
 
-
-class FlooredTrainer(Trainer):
-    """Plain training over a floor; the other arguments are Trainer's."""
-
-    def __init__(self, floor: Floor, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.floor = floor
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        labels = inputs.pop("labels")
-        logits = model(**inputs).logits
-        loss = self.floor.total(logits, labels) / (labels[:, 1:] != IGNORED).sum()
-        return (loss, logits) if return_outputs else loss
+    def loss(self, outputs: CausalLMOutputWithPast, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
+        """Nats a token, as Trainer's `compute_loss_func`."""
+        assert outputs.logits is not None
+        return self.total(outputs.logits, labels) / num_items_in_batch
 
 
 @dataclass(frozen=True)

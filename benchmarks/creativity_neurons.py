@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from stochroute.measuring.nats import IGNORED, row_nats
+from stochroute.measuring.nats import IGNORED
 from stochroute.training.binding import example_paths
 
 
@@ -86,20 +86,11 @@ class NeuronsTrainer(Trainer):
         super().__init__(model, *args, **named)
         self.neurons, self.length, self.path_seed = neurons, length, path_seed
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        labels, keys = inputs.pop("labels"), inputs.pop("example").tolist()
-        targets = (labels[:, 1:] != IGNORED).sum(1)
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **named: Any) -> Any:
+        keys, labels = inputs.pop("example").tolist(), inputs["labels"]
         on = self.neurons.on(keys, self.path_seed, self.state.global_step).to(labels.device)
-        on &= (targets == self.length)[:, None]
+        on &= ((labels != IGNORED).sum(1) == self.length)[:, None]
         for module in model.modules():
             if isinstance(module, AddedNeurons):
                 module.on = on
-        logits = model(**inputs).logits
-        loss = row_nats(logits, labels).sum() / targets.sum()
-        return (loss, logits) if return_outputs else loss
+        return super().compute_loss(model, inputs, *args, **named)

@@ -5,7 +5,6 @@ import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from creativity_arms import BASES, TRAININGS, Dropout, Training, Trial, arms_of
-from creativity_floor import Floor, FlooredFreshPaths, FlooredTrainer
+from creativity_floor import Floor, FlooredFreshPaths
 from creativity_neurons import NeuronsTrainer, without_added
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -234,8 +233,8 @@ class Run:
             )
         floor = Floor(size.floor, self.task.sample_length)
         if training.routing is None:
-            plain = partial(FlooredTrainer, floor) if training.objective == "plain, floor" else Trainer
-            return plain(self.model, args, train_dataset=rows, data_collator=_without_example)  # pyright: ignore[reportArgumentType]
+            loss = floor.loss if training.objective == "plain, floor" else None  # None: the model's own
+            return Trainer(self.model, args, train_dataset=rows, data_collator=_without_example, compute_loss_func=loss)  # pyright: ignore[reportArgumentType]
         inferred = InferredPaths(size.free_nats)
         objectives = {
             "bound": BoundPaths(),
@@ -304,8 +303,9 @@ class Run:
 
     def _consider(self, step: int, how: str) -> None:
         """Scores every trial of every arm on the held-out draw."""
-        arms = arms_of(self.name, self.size.flattened)
-        for arm, trials in ((arm, trials) for arm, trials in arms.items() if arm.endswith(how)):
+        for arm, trials in arms_of(self.name, self.size.flattened).items():
+            if not arm.endswith(how):
+                continue
             scores: list[Score] = []
             for strength, alike in groupby(trials, lambda trial: trial.strength):
                 routed = self.restore(step, strength)

@@ -7,7 +7,7 @@ import numpy as np
 
 from stochroute.tasks.settings import Purpose, check_count, open_stream
 from stochroute.tasks.task import TokenTask
-from stochroute.tasks.training_set import IGNORED, TrainingSet
+from stochroute.tasks.training_set import TrainingSet
 from stochroute.tasks.vocabulary import TokenSample, Vocabulary
 
 
@@ -69,15 +69,14 @@ class ShuffledEdges(TokenTask):
             passes: how often each example comes.
             seed: of the permutations; the same (passes, seed) gives the same rows.
         """
-        check_count("passes", passes, 1, "give how often each example is to come")
-        plain = self.training_set()
-        tokens = np.tile(plain.tokens, (passes, 1))
-        names = np.tile(np.arange(self.entities), (len(tokens), 1))
-        names = open_stream(Purpose.NAMES, seed).permuted(names, axis=1)
-        named = tokens < self.entities
-        tokens = np.where(named, np.take_along_axis(names, np.where(named, tokens, 0), axis=1), tokens)
-        labels = np.where(np.tile(plain.labels, (passes, 1)) == IGNORED, IGNORED, tokens)
-        return TrainingSet(tokens, labels, np.tile(plain.ids, passes), plain.prompt_length)
+
+        def renamed(tokens: np.ndarray) -> np.ndarray:
+            names = np.tile(np.arange(self.entities), (len(tokens), 1))
+            names = open_stream(Purpose.NAMES, seed).permuted(names, axis=1)
+            named = tokens < self.entities
+            return np.where(named, np.take_along_axis(names, np.where(named, tokens, 0), axis=1), tokens)
+
+        return self.training_set().told_anew(passes, renamed)
 
     def _is_one_chain(self, sources: tuple[int, ...], targets: tuple[int, ...]) -> bool:
         """Whether the edges, source to target, are one walk through `nodes` nodes."""

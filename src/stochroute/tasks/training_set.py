@@ -1,9 +1,12 @@
 """What a model is trained on: rows of token ids, what of them is learned, and who each row is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from stochroute.tasks.settings import check_count
 
 IGNORED = -100  # the label that transformers leaves out of the loss
 
@@ -36,6 +39,21 @@ class TrainingSet:
     def start(self) -> int:
         """The position before the first label: where a path's noise starts in training, `follow(paths, start=…)`."""
         return self.prompt_length - 1
+
+    def told_anew(self, passes: int, tell: Callable[[np.ndarray], np.ndarray]) -> "TrainingSet":
+        """The same examples `passes` times over, each time in other tokens; row k tells example k mod len(self).
+
+        Args:
+            passes: how often each example comes.
+            tell: takes tokens, int64 (passes · examples, length), and gives those of the same shape to show instead.
+
+        Raises:
+            ValueError: passes is no integer of at least 1.
+        """
+        check_count("passes", passes, 1, "give how often each example is to come")
+        tokens = tell(np.tile(self.tokens, (passes, 1)))
+        labels = np.where(np.tile(self.labels, (passes, 1)) == IGNORED, IGNORED, tokens)
+        return TrainingSet(tokens, labels, np.tile(self.ids, passes), self.prompt_length)
 
     def with_prefixes(self, prefixes: np.ndarray) -> "TrainingSet":
         """The same examples, row i after prefix i, the prefix not learned.

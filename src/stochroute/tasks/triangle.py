@@ -129,16 +129,16 @@ class Triangle(TokenTask):
             passes: how often each example comes.
             seed: of the turns; the same (passes, seed) gives the same rows.
         """
-        check_count("passes", passes, 1, "give how often each example is to come")
-        plain = self.training_set()
-        tokens = np.tile(plain.tokens, (passes, 1))
-        is_triangle = np.tile(self._triangle_rows(), passes)
-        stream = open_stream(Purpose.TURNS, seed)
-        corners = tokens[is_triangle][:, [1, 2, 4]]
-        tokens[is_triangle, 1 : 1 + self.body_length] = _around(stream.permuted(corners, axis=1))
-        tokens[~is_triangle, 1:3] = stream.permuted(tokens[~is_triangle, 1:3], axis=1)
-        labels = np.where(np.tile(plain.labels, (passes, 1)) == IGNORED, IGNORED, tokens)
-        return TrainingSet(tokens, labels, np.tile(plain.ids, passes), plain.prompt_length)
+
+        def turned(tokens: np.ndarray) -> np.ndarray:
+            is_triangle = np.tile(self._triangle_rows(), passes)
+            stream = open_stream(Purpose.TURNS, seed)
+            corners = tokens[is_triangle][:, [1, 2, 4]]
+            tokens[is_triangle, 1 : 1 + self.body_length] = _around(stream.permuted(corners, axis=1))
+            tokens[~is_triangle, 1:3] = stream.permuted(tokens[~is_triangle, 1:3], axis=1)
+            return tokens
+
+        return self.training_set().told_anew(passes, turned)
 
     def _triangle_rows(self) -> np.ndarray:
         return np.arange(self.training_size) % (self.edges_per_triangle + 1) == 0
