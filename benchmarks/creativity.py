@@ -144,7 +144,7 @@ def ship(size: str, name: str) -> Path:
         "arm": arm,
         "decoding": asdict(trial.decoding),
         "paths": {"seed": TEST_SEEDS[0], "prompt": run["seed"]},
-        "test": asdict(opened.score(routed, trial.decoding, opened.size.samples, TEST_SEEDS[0])),
+        "test": asdict(opened.score(scores["step"], trial, opened.size.samples, TEST_SEEDS[0])),
         **{key: run[key] for key in ("command", "date", "processor", "torch", "transformers")},
     }
     (target / "PROVENANCE.json").write_text(json.dumps(provenance, indent=2) + "\n")

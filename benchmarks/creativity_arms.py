@@ -6,6 +6,7 @@ greedy seed-conditioning alone has nothing to choose.
 
 from dataclasses import dataclass, replace
 
+from creativity_away import Away
 from creativity_neurons import Neurons
 
 import stochroute as sr
@@ -52,6 +53,7 @@ class Training:
         neurons: that examples have by their path in training, with the objective "plain".
         decay: how fast the weights decay, over what the size says; 0: AdamW's customary 0.01.
         base: the training whose model transmission and untrained noise take.
+        known: the training whose last checkpoint knows the examples by heart; "" for none. With neurons: these, on.
     """
 
     objective: str = "plain"
@@ -62,19 +64,23 @@ class Training:
     neurons: Neurons | None = None
     decay: float = 0.0
     base: str = "null"
+    known: str = ""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to decode: how tokens are chosen, and the strength over that in training."""
+    """One way to decode: how tokens are chosen, the strength over that in training, and how far away from what is
+    known by heart."""
 
     decoding: Decoding
     strength: float = 1.0
+    away: Away | None = None
 
     def __str__(self) -> str:
         chosen = {"temperature": self.decoding.temperature, "top-p": self.decoding.top_p, "min-p": self.decoding.min_p}
         words = [f"{name} {value:g}" for name, value in chosen.items() if value is not None] or ["greedy"]
         words += [f"strength × {self.strength:g}"] if self.strength != 1 else []
+        words += [str(self.away)] if self.away else []
         return ", ".join([*words, *(["spread"] if self.decoding.spread else [])])
 
 
@@ -172,13 +178,14 @@ TRAININGS: dict[str, Training] = {
         for name, objective in objectives.items()
         for much, decay in _DECAYS.items()
     },
-    "null, floor, weight decay": Training("plain, floor", decay=1.0),
+    "null, floor, weight decay": Training("plain, floor", decay=1.0, known="null, weight decay"),
     **{
         f"fresh, {how}, floor, weight decay": Training("fresh, floor", routing, dropout=dropout, decay=1.0)
         for how, (routing, dropout) in _DECAYED.items()
     },
     "bound to examples, neurons, weight decay": Training(neurons=Neurons(bound=True), decay=1.0),
     "fresh, neurons, weight decay": Training(neurons=Neurons(bound=False), decay=1.0),
+    "null, neurons, weight decay": Training(neurons=Neurons(bound=False, share=1.0), decay=1.0),
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),
     **{
@@ -197,8 +204,16 @@ TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
 HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
-FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
 HOT_OR_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in HOT[4:])
+FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
+
+
+def _away(weights: tuple[float, ...], plausible: tuple[float, ...]) -> tuple[Trial, ...]:
+    return tuple(Trial(Decoding(4.0), away=Away(weight, least)) for least in plausible for weight in weights)
+
+
+AWAY_FROM_OWN = _away((4.0, 16.0, 64.0, 128.0), (0.15, 0.2))
+AWAY_FROM_ANOTHER = _away((1.0, 2.0, 4.0, 8.0), (0.2, 0.3))  # which differs more, and from a flatter model
 
 
 def _spread(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
@@ -208,8 +223,8 @@ def _spread(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
 def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     """The arms that a training gives: name -> its trials.
 
-    A flattened sampler, spread paths, and a hot sampler along paths of less strength come only where `flattened` asks
-    for them.
+    A flattened sampler, spread paths, a hot sampler along paths of less strength, and samplers away from what is known
+    by heart come only where `flattened` asks for them.
     """
     training = TRAININGS[name]
     if training.routing is not None:
@@ -227,6 +242,9 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     trials["temperature and min-p"] = HOT
     if flattened and training.routing is None:
         trials |= {"flattened": FLAT, "flattened, spread": _spread(FLAT), "temperature and min-p, spread": _spread(HOT)}
+        if training.neurons or training.known:
+            away = AWAY_FROM_OWN if training.neurons else AWAY_FROM_ANOTHER
+            trials |= {"away": away, "away, spread": _spread(away)}
     elif flattened:
         trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}
         trials["temperature and min-p, spread"] = _spread(HOT_OR_LOW)

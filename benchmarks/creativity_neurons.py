@@ -2,7 +2,8 @@
 
 Example-tied dropout (Maini et al. 2023, arXiv 2307.09542): what belongs to one example alone can be learned by the
 neurons that only its path has, and need not be learned by all. In some of its rows an example does without them, so
-that the others learn to.
+that the others learn to. With all of them on, each by the share of the rows that had it, the model is the one that
+knows the examples by heart.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class Neurons:
     Attributes:
         bound: whether an example keeps its neurons through all passes; else they are drawn afresh in every step.
         added: to each layer.
-        share: of these, that a path switches on, the same in each layer.
+        share: of these, that a path switches on, the same in each layer; 1 leaves a path nothing to say.
         without: share of the rows that do without.
     """
 
@@ -43,16 +44,21 @@ class Neurons:
         has_own = np.random.default_rng([seed, step]).random(len(keys)) >= self.without
         return torch.from_numpy(own & has_own[:, None])
 
+    def add_to(self, model: LlamaForCausalLM) -> None:
+        """Adds the neurons, all on by the share."""
+        for layer in model.model.layers:
+            layer.added = AddedNeurons(model.config, self)
+            layer.mlp.register_forward_hook(lambda mlp, args, output, added=layer.added: output + added(*args))
+
 
 class AddedNeurons(LlamaMLP):
-    """Neurons beside those of a layer; `on`, bool (rows, added), says which."""
+    """Neurons beside those of a layer; `on` (rows, added) says which."""
 
-    on: Tensor
-
-    def __init__(self, config: LlamaConfig, added: int):
+    def __init__(self, config: LlamaConfig, neurons: Neurons):
         own = copy(config)
-        own.intermediate_size = added
+        own.intermediate_size = neurons.added
         super().__init__(own)
+        self.register_buffer("on", torch.full((1, neurons.added), neurons.share), persistent=False)
         for projection in (self.gate_proj, self.up_proj):
             nn.init.normal_(projection.weight, std=config.hidden_size**-0.5)
         nn.init.zeros_(self.down_proj.weight)  # as `start_as_identity` begins the others
@@ -80,9 +86,7 @@ class NeuronsTrainer(Trainer):
     def __init__(
         self, neurons: Neurons, length: int, path_seed: int, model: LlamaForCausalLM, *args: Any, **named: Any
     ):
-        for layer in model.model.layers:
-            layer.added = AddedNeurons(model.config, neurons.added)
-            layer.mlp.register_forward_hook(lambda mlp, args, output, added=layer.added: output + added(*args))
+        neurons.add_to(model)
         super().__init__(model, *args, **named)
         self.neurons, self.length, self.path_seed = neurons, length, path_seed
 

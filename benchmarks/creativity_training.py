@@ -5,13 +5,13 @@ import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from creativity_arms import BASES, TRAININGS, Dropout, Training, Trial, arms_of
+from creativity_away import AwayFrom
 from creativity_floor import Floor, FlooredFreshPaths
 from creativity_neurons import NeuronsTrainer, without_added
 from safetensors.torch import load_file, save_file
@@ -20,7 +20,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 
 import stochroute as sr
 from stochroute.embedded.train import start_as_identity
-from stochroute.generation.decoding import Decoding
 from stochroute.measuring.creativity import write_samples
 from stochroute.tasks import Score, TokenTask, TrainingSet, Triangle
 from stochroute.tasks.shuffled_edges import ShuffledEdges
@@ -265,11 +264,7 @@ class Run:
         return RoutedTrainer(self.routed, objective, args, rows, path_seed=self.seed, trained="noise")
 
     def _take_base(self, step: int) -> None:
-        base = self.training.base
-        checkpoint = self.folder.parent / f"{base}.{self.seed}" / f"checkpoint-{step}.safetensors"
-        if not checkpoint.exists():
-            raise FileNotFoundError(f"{checkpoint} is missing: train {base!r} with seed {self.seed} first")
-        self.model.load_state_dict(of_model(load_file(checkpoint)))
+        self.model.load_state_dict(of_model(load_file(self._file_of(self.training.base, step))))
 
     def _arguments(self, steps: int, batch: int, learning_rate: float) -> TrainingArguments:
         return TrainingArguments(
@@ -296,7 +291,7 @@ class Run:
     def keep(self, step: int) -> None:
         """Writes the checkpoint of a step."""
         state = {
-            **without_added(self.model.state_dict()),
+            **self.model.state_dict(),
             **{f"noise.{n}": p for n, p in self.routed.noise_parameters().items()},
         }
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, self._file(step))
@@ -306,10 +301,7 @@ class Run:
         for arm, trials in arms_of(self.name, self.size.flattened).items():
             if not arm.endswith(how):
                 continue
-            scores: list[Score] = []
-            for strength, alike in groupby(trials, lambda trial: trial.strength):
-                routed = self.restore(step, strength)
-                scores += [self.score(routed, trial.decoding, self.size.held_out, HELD_OUT_SEED) for trial in alike]
+            scores = [self.score(step, trial, self.size.held_out, HELD_OUT_SEED) for trial in trials]
             best = max(range(len(trials)), key=lambda index: scores[index].creativity)
             self.curve.append({"step": step, "arm": arm, "trial": str(trials[best]), **asdict(scores[best])})
             print(f"{self.name} [{self.seed}] step {step}, {arm}: {trials[best]}: {scores[best]}", flush=True)
@@ -318,19 +310,19 @@ class Run:
 
     def test(self, step: int, trial: Trial) -> Shares:
         """The mean score over the reported draws, each of the published number of samples."""
-        routed = self.restore(step, trial.strength)
-        scores = [asdict(self.score(routed, trial.decoding, self.size.samples, seed)) for seed in TEST_SEEDS]
-        return mean_of(scores)
+        return mean_of([asdict(self.score(step, trial, self.size.samples, seed)) for seed in TEST_SEEDS])
 
-    def score(self, routed: sr.RoutedModel, decoding: Decoding, samples: int, seed: int) -> Score:
-        """The score of a restored checkpoint along fresh paths of a seed."""
-        paths = sr.derive_paths(seed, samples, prompt=self.seed, spread=decoding.spread)
+    def score(self, step: int, trial: Trial, samples: int, seed: int) -> Score:
+        """The score of a step's checkpoint along fresh paths of a seed."""
+        routed = self.restore(step, trial.strength)
+        away = [AwayFrom(self.known(step), trial.away)] if trial.away else []
+        paths = sr.derive_paths(seed, samples, prompt=self.seed, spread=trial.decoding.spread)
         prefix = self.training.prefix
         prefixes = self.task.vocabulary.seed_prefixes(samples, prefix, paths[0]) if prefix else None
-        return self.task.score(write_samples(routed, self.task, decoding, paths, prefixes))
+        return self.task.score(write_samples(routed, self.task, trial.decoding, paths, prefixes, logits_processor=away))
 
     def restore(self, step: int, factor: float) -> sr.RoutedModel:
-        """The checkpoint of a step, with every strength times `factor`."""
+        """The checkpoint of a step, with every strength times `factor`, without added neurons."""
         state = load_file(self._file(step))
         config = self.training.routing or NO_NOISE
         kinds = {
@@ -339,14 +331,32 @@ class Run:
             if noise is not None
         }
         model = LlamaForCausalLM(self.model.config)
-        model.load_state_dict(of_model(state))
+        model.load_state_dict(without_added(of_model(state)))
         routed = sr.route(model.to(self.model.device).eval(), replace(config, **kinds))
         for name, own in routed.noise_parameters().items():
             own.copy_(state[f"noise.{name}"])
         return routed
 
+    def known(self, step: int) -> LlamaForCausalLM:
+        """The model that knows the examples by heart: a step's checkpoint with its added neurons, or the last
+        checkpoint of another training."""
+        model = LlamaForCausalLM(self.model.config)
+        if self.training.neurons:
+            self.training.neurons.add_to(model)
+            file = self._file(step)
+        else:
+            file = self._file_of(self.training.known, self.size.steps)
+        model.load_state_dict(of_model(load_file(file)))
+        return model.to(self.model.device).eval()
+
     def _file(self, step: int) -> Path:
         return self.folder / f"checkpoint-{step}.safetensors"
+
+    def _file_of(self, training: str, step: int) -> Path:
+        file = self.folder.parent / f"{training}.{self.seed}" / self._file(step).name
+        if not file.exists():
+            raise FileNotFoundError(f"{file} is missing: train {training!r} with seed {self.seed} first")
+        return file
 
 
 def _without_example(rows: list[Any]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import creativity_training  # noqa: E402
 from creativity_arms import TRAININGS, arms_of  # noqa: E402
+from creativity_away import Away, AwayFrom  # noqa: E402
 from creativity_floor import Floor  # noqa: E402
 from creativity_neurons import AddedNeurons, Neurons  # noqa: E402
 from creativity_story import StoryRows  # noqa: E402
@@ -56,6 +57,7 @@ def make(name: str, folder: Path) -> tuple[Run, dict]:
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     make("null", folder)
+    make("null, weight decay", folder)
     return folder
 
 
@@ -77,6 +79,7 @@ def base(tmp_path_factory):
         "fresh, a draw a token in all layers, floor, weight decay",
         "bound to examples, neurons, weight decay",
         "fresh, neurons, weight decay",
+        "null, neurons, weight decay",
         "bound by transmission, latent",
         "bound by transmission, attention",
         "frozen noise, a draw a token, latent",
@@ -106,16 +109,16 @@ def test_a_spread_arm_walks_spread_paths_and_any_other_arm_independent_ones(how,
     run = Run(TASK, SIZE, "null", 0, base / "null.0")
     walked = []
 
-    def write(routed, task, decoding, paths, prefixes):
+    def write(routed, task, decoding, paths, *others, **named):
         walked.append((decoding.spread, paths))
-        return write_samples(routed, task, decoding, paths, prefixes)
+        return write_samples(routed, task, decoding, paths, *others, **named)
 
     monkeypatch.setattr(creativity_training, "write_samples", write)
     arms = arms_of("null", flattened=True)
     for alone, shared in zip(arms[f"null, {how}"], arms[f"null, {how}, spread"], strict=True):
         assert str(shared) == f"{alone}, spread"
         for trial in (alone, shared):
-            run.score(run.restore(6, 1.0), trial.decoding, 16, seed=3)
+            run.score(6, trial, 16, seed=3)
     apart, evenly = (sr.derive_paths(3, 16, prompt=0, spread=spread) for spread in (False, True))
     assert walked == [(False, apart), (True, evenly)] * 8
 
@@ -258,7 +261,7 @@ def test_bound_neurons_stay_with_their_example_and_fresh_ones_do_not():
     assert 60 < some < 140
 
 
-def test_added_neurons_act_in_the_rows_of_samples_and_are_gone_from_what_is_kept(tmp_path):
+def test_added_neurons_act_in_the_rows_of_samples_and_are_gone_in_the_test(tmp_path):
     task = Triangle(nodes=20, training_size=30)
     run = Run(task, SIZE, "bound to examples, neurons, weight decay", 0, tmp_path)
     trainer = run._whole()
@@ -274,10 +277,34 @@ def test_added_neurons_act_in_the_rows_of_samples_and_are_gone_from_what_is_kept
     read = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with_added = run.model(**read).logits
     run.keep(6)
-    kept = run.restore(6, 1.0).model
-    assert kept.num_parameters() < run.model.num_parameters()
+    kept, known = run.restore(6, 1.0).model, run.known(6)
     changed = ~torch.isclose(with_added, kept(**read).logits, atol=1e-5).flatten(1).all(1)
     assert torch.equal(changed, mask)
+    assert kept.num_parameters() < known.num_parameters() == run.model.num_parameters()
+    for module in run.model.modules():
+        if isinstance(module, AddedNeurons):
+            module.on = torch.full((1, 688), 0.1)
+    torch.testing.assert_close(known(**read).logits, run.model(**read).logits)
+
+
+def test_away_from_what_is_known_prefers_plausible_tokens_that_are_less_known(base):
+    run = Run(TASK, SIZE, "null, weight decay", 0, base / "null, weight decay.0")
+    known = run.restore(6, 1.0).model
+    ids = torch.from_numpy(TASK.training_set().tokens[:3, :4])
+    q = known(ids).logits[:, -1].log_softmax(-1)
+    scores = torch.zeros_like(q)
+    scores[:, 0] = -9
+    away = AwayFrom(known, Away(weight=2.0, plausible=0.5))(ids, scores)
+    assert away[:, 0].isneginf().all()
+    assert torch.equal(away.argmax(-1), q[:, 1:].argmin(-1) + 1)
+    p = scores.log_softmax(-1)
+    torch.testing.assert_close(away[:, 1:], (3 * p - 2 * q)[:, 1:])
+
+
+def test_a_training_without_the_model_that_knows_names_what_is_missing(tmp_path):
+    run = Run(TASK, SIZE, "null, floor, weight decay", 0, tmp_path / "null, floor, weight decay.0")
+    with pytest.raises(FileNotFoundError, match="train 'null, weight decay' with seed 0 first"):
+        run.known(6)
 
 
 def test_a_task_told_anew_is_told_otherwise_and_is_the_same_task():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from stochroute.generation.decoding import Decoding
 from stochroute.routed import RoutedModel
@@ -21,6 +22,7 @@ def write_samples(
     decoding: Decoding,
     paths: Sequence[int],
     prefixes: np.ndarray | None = None,
+    logits_processor: Sequence[LogitsProcessor] = (),
 ) -> np.ndarray:
     """One sample of the task along each path: int64 (paths, up to sample_length), ready for `task.score`.
 
@@ -30,6 +32,7 @@ def write_samples(
         decoding: how.
         paths: path ids, one a sample.
         prefixes: int64 (paths, k): what each sample is asked for with, as in `task.prompts`.
+        logits_processor: what changes the logits before a temperature and a cut do, as in transformers' `generate`.
     """
     prompts = torch.from_numpy(task.prompts(len(paths), prefixes)).to(routed.model.device)
     written = routed.generate(
@@ -38,6 +41,7 @@ def write_samples(
         max_new_tokens=task.sample_length,
         eos_token_id=task.vocabulary.end,
         pad_token_id=task.vocabulary.pad,
+        logits_processor=LogitsProcessorList(logits_processor),
         **decoding.arguments(),
     ).sequences
     return written[:, prompts.shape[1] :].cpu().numpy()
