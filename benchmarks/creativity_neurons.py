@@ -2,7 +2,7 @@
 
 Example-tied dropout (Maini et al. 2023, arXiv 2307.09542): what belongs to one example alone can be learned by the
 neurons that only its path has, and need not be learned by all. In some of its rows an example does without them, so
-that the others learn to. With all of them on, each by the share of the rows that had it, the model is the one that
+that the others learn to. With all of them on, each by the share of the paths that had it, the model is the one that
 knows the examples by heart.
 """
 

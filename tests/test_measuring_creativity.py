@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor
 
 import stochroute as sr
 from stochroute.generation.decoding import Decoding
@@ -61,6 +61,22 @@ def test_sampling_hides_no_cut_of_the_tail(model):
     assert set(samples[:, 0].tolist()) == set(range(TASK.vocabulary.size))
     cut = write_samples(silent, TASK, Decoding(temperature=1.0, min_p=0.999), sr.derive_paths(1, 50))
     assert len(np.unique(cut, axis=0)) == 1
+
+
+def test_what_changes_the_logits_does_so_before_a_temperature_and_a_cut(model):
+    """The margin is one that min-p cuts at only once the temperature has made it ten times as large."""
+
+    class Prefer(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            preferred = torch.zeros_like(scores)
+            preferred[:, 0] = 0.05
+            return preferred
+
+    silent = sr.route(model, sr.RoutingConfig(structural=None))
+    decoding = Decoding(temperature=0.1, min_p=0.9)
+    samples = write_samples(silent, TASK, decoding, PATHS, logits_processor=[Prefer()])
+    assert (samples == 0).all()
+    assert (write_samples(silent, TASK, decoding, PATHS) != 0).any()
 
 
 def test_prefixes_stand_before_the_prompt_and_are_cut_off(model):
