@@ -204,8 +204,8 @@ TEMPERED = tuple(Trial(Decoding(temperature)) for temperature in TEMPERATURES)
 HOT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in HOT_MIN_P)
 FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MIN_P)
 HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
-HOT_OR_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in HOT[4:])
 FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
+HOT_OR_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in HOT[4:])
 
 
 def _away(weights: tuple[float, ...], plausible: tuple[float, ...]) -> tuple[Trial, ...]:

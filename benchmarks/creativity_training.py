@@ -5,6 +5,7 @@ import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -178,9 +179,18 @@ class Run:
         self.log: list[dict[str, float]] = []
         self.curve: list[dict[str, Any]] = []
         self._best: dict[str, tuple[Score, int, Trial]] = {}
+        # the trials of a checkpoint share it
+        self.restore = lru_cache(maxsize=1)(self.restore)
+        self.known = lru_cache(maxsize=1)(self.known)
 
     def train(self) -> dict[str, Any]:
-        """Trains, and returns the record of the run."""
+        """Trains, and returns the record of the run.
+
+        Raises:
+            FileNotFoundError: the run of this seed that it takes a model from is missing; nothing was trained.
+        """
+        if self.training.known:
+            self._file_of(self.training.known, self.size.steps)
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         if self.training.objective == "untrained":

@@ -301,10 +301,12 @@ def test_away_from_what_is_known_prefers_plausible_tokens_that_are_less_known(ba
     torch.testing.assert_close(away[:, 1:], (3 * p - 2 * q)[:, 1:])
 
 
-def test_a_training_without_the_model_that_knows_names_what_is_missing(tmp_path):
+def test_a_training_without_the_model_that_knows_names_what_is_missing_before_it_trains(tmp_path):
     run = Run(TASK, SIZE, "null, floor, weight decay", 0, tmp_path / "null, floor, weight decay.0")
-    with pytest.raises(FileNotFoundError, match="train 'null, weight decay' with seed 0 first"):
-        run.known(6)
+    for ask in (lambda: run.known(6), run.train):
+        with pytest.raises(FileNotFoundError, match="train 'null, weight decay' with seed 0 first"):
+            ask()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_task_told_anew_is_told_otherwise_and_is_the_same_task():
