@@ -159,6 +159,7 @@ TRAININGS: dict[str, Training] = {
         for rate in (0.1, 0.2, 0.4)
         for site in ("residual", "ffn", "attention")
     },
+    "dropout 0.4, residual": Training(dropout=Dropout("residual", 0.4), known="null"),  # plain training copies
     **{
         f"{name}, {how}": Training(objective, routing, dropout=dropout)
         for how, (routing, dropout) in _WITH_DROPOUT.items()
@@ -212,8 +213,11 @@ def _away(weights: tuple[float, ...], plausible: tuple[float, ...]) -> tuple[Tri
     return tuple(Trial(Decoding(4.0), away=Away(weight, least)) for least in plausible for weight in weights)
 
 
-AWAY_FROM_OWN = _away((4.0, 16.0, 64.0, 128.0), (0.15, 0.2))
-AWAY_FROM_ANOTHER = _away((1.0, 2.0, 4.0, 8.0), (0.2, 0.3))  # which differs more, and from a flatter model
+AWAY = {  # by what the model was trained with
+    "neurons": _away((4.0, 16.0, 64.0, 128.0), (0.15, 0.2)),
+    "floor": _away((1.0, 2.0, 4.0, 8.0), (0.2, 0.3)),  # from another model, which differs more
+    "dropout": _away((2.0, 3.0, 4.0, 8.0), (0.05, 0.1)),  # from another, too
+}
 
 
 def _spread(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
@@ -243,7 +247,7 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     if flattened and training.routing is None:
         trials |= {"flattened": FLAT, "flattened, spread": _spread(FLAT), "temperature and min-p, spread": _spread(HOT)}
         if training.neurons or training.known:
-            away = AWAY_FROM_OWN if training.neurons else AWAY_FROM_ANOTHER
+            away = AWAY["neurons" if training.neurons else "dropout" if training.dropout else "floor"]
             trials |= {"away": away, "away, spread": _spread(away)}
     elif flattened:
         trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}

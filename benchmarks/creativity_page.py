@@ -21,6 +21,38 @@ KINDS = ("null", "seed", "dropout", "fresh", "frozen", "shuffled", "bound")  # w
 LAST = 12  # arms in a figure: the best of them
 
 
+def against(size: str, tasks: dict[str, Any]) -> str | None:
+    """The best arm along paths beside the best of all others on every task that has both; None where no task has."""
+    rows = [["task", "along paths", "", "best other arm", "", "ratio", "intervals"], ["---"] * 7]
+    for name, found in tasks.items():
+        arms = best_first(found)
+        path = next((arm for arm in arms if along_paths(arm)), None)
+        other = next((arm for arm in arms if not along_paths(arm)), None)
+        if path and other:
+            ours, theirs = arms[path], arms[other]
+            ratio = f"{ours['creativity'] / theirs['creativity']:.2f}"
+            rows.append([name, _scored(ours), path, _scored(theirs), other, ratio, _intervals(ours, theirs)])
+    if len(rows) == 2:
+        return None
+    title = " ".join(["### Paths against all other arms", SIZES[size]]).strip()
+    legend = (
+        "Along paths: noise bound to examples, by inference or by transmission, or samples along spread paths. Others: "
+        "everything else, among it fresh noise along independent paths. Intervals: 95 %, over training seeds."
+    )
+    return "\n\n".join([title, markdown(rows), legend])
+
+
+def along_paths(arm: str) -> bool:
+    """Whether an arm's noise was bound to something in training, or its samples are drawn along spread paths."""
+    return arm.startswith("bound ") or arm.endswith("spread")
+
+
+def _intervals(one: dict[str, Any], other: dict[str, Any]) -> str:
+    if one["low"] is None or other["low"] is None:
+        return "one seed"
+    return "apart" if one["low"] > other["high"] or other["low"] > one["high"] else "meet"
+
+
 def overview(size: str, tasks: dict[str, Any]) -> str:
     """The best arm of each kind on every task, with the seeds behind it; the best of a task in bold."""
     rows = [["task", "ceiling", *KINDS, "bound, greedy", "spread"], ["---"] * (len(KINDS) + 4)]
@@ -48,6 +80,11 @@ def _cell(scores: dict[str, Any], highest: float) -> str:
     return f"{f'**{value}**' if scores['creativity'] == highest else value} ({scores['seeds']})"
 
 
+def _scored(scores: dict[str, Any]) -> str:
+    interval = "" if scores["low"] is None else f" ({scores['low']:.3f} – {scores['high']:.3f})"
+    return f"{scores['creativity']:.3f}{interval}"
+
+
 def table(size: str, name: str, found: dict[str, Any]) -> str:
     """All arms of a task, the best first."""
     ceiling, arms = found["ceiling"], best_first(found)
@@ -56,14 +93,13 @@ def table(size: str, name: str, found: dict[str, Any]) -> str:
         ["---"] * 7,
     ]
     for arm, scores in arms.items():
-        spread = "" if scores["low"] is None else f" ({scores['low']:.3f} – {scores['high']:.3f})"
         shares = [
             "–" if scores[share] is None else f"{scores[share]:.3f}" for share in ("coherence", "memorised", "unique")
         ]
         rows.append(
             [
                 arm,
-                f"{scores['creativity']:.3f}{spread}",
+                _scored(scores),
                 f"{scores['creativity'] / ceiling:.2f}",
                 *shares,
                 str(scores["seeds"]),
@@ -147,7 +183,7 @@ def main() -> None:
     sections = []
     for size in SIZES:
         tasks = read(of_size("creativity", size))
-        sections.append(overview(size, tasks))
+        sections += [part for part in (against(size, tasks), overview(size, tasks)) if part]
         for name, found in tasks.items():
             (DOCS / "img" / _file(size, name)).write_text(curves(size, name, found), encoding="utf-8")
             section = table(size, name, found)

@@ -189,7 +189,7 @@ class Run:
         Raises:
             FileNotFoundError: the run of this seed that it takes a model from is missing; nothing was trained.
         """
-        if self.training.known:
+        if self.training.known and self.size.flattened:  # elsewhere no arm goes away from it
             self._file_of(self.training.known, self.size.steps)
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()

@@ -309,6 +309,12 @@ def test_a_training_without_the_model_that_knows_names_what_is_missing_before_it
     assert not list(tmp_path.iterdir())
 
 
+def test_where_no_arm_goes_away_a_training_needs_no_model_that_knows(tmp_path):
+    name, size = "dropout 0.4, residual", replace(SIZE, flattened=False)
+    record = Run(TASK, size, name, 0, tmp_path / f"{name}.0").train()
+    assert set(record["arms"]) == {f"{name}, tempered", f"{name}, temperature and min-p"}
+
+
 def test_a_task_told_anew_is_told_otherwise_and_is_the_same_task():
     for task in (TASK, Triangle(nodes=20, training_size=30)):
         plain, anew = (training_rows(task, replace(SIZE, told_anew=told), 0, 3) for told in (False, True))
