@@ -37,8 +37,7 @@ class TokenRouting(LogitsProcessor):
         position = self._prompt_lengths + (input_ids.shape[1] - self._prompt_width)
         if self._keep_scores:
             self.unperturbed.append(scores)
-        noise = gumbel_noise(self._keys, scores.shape[-1], position)
-        return scores.double() + noise.to(scores.device)
+        return gumbel_noise(self._keys, scores.shape[-1], position).to(scores.device).add_(scores)
 
     def decode(
         self,

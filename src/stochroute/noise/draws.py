@@ -208,9 +208,8 @@ def gumbel_noise(keys: Tensor, vocabulary: int, position: Tensor) -> Tensor:
     Returns:
         float64 (rows, vocabulary).
     """
-    words = _words(keys, vocabulary, position, 0, Kind.TOKEN)
-    u = (words.to(torch.float64) + 0.5) / 2.0**32
-    return -torch.log(-torch.log(u))
+    u = _words(keys, vocabulary, position, 0, Kind.TOKEN).to(torch.float64).add_(0.5).mul_(2.0**-32)
+    return u.log_().neg_().log_().neg_()  # in place: rows × vocabulary numbers at every token
 
 
 def code_points(families: Tensor, numbers: Tensor, position: Tensor, bits: int) -> Tensor:

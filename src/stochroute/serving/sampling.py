@@ -83,8 +83,7 @@ def choose_tokens(
         own = logits if len(alike) == 1 else logits[chosen]
         if sampling.temperature > 0:
             warped = sampling.warpers()(None, own)  # pyright: ignore[reportArgumentType]  (warpers read no ids)
-            noise = gumbel_noise(keys[chosen], logits.shape[-1], positions[chosen])
-            own = warped.double() + noise
+            own = gumbel_noise(keys[chosen], logits.shape[-1], positions[chosen]).add_(warped)
             if sampling.spread:
                 decide([point for row in rows if (point := points[row])], warped, own)
         tokens[chosen] = own.argmax(-1)
