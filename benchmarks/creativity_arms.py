@@ -54,6 +54,7 @@ class Training:
         decay: how fast the weights decay, over what the size says; 0: AdamW's customary 0.01.
         base: the training whose model transmission and untrained noise take.
         known: the training whose last checkpoint knows the examples by heart; "" for none. With neurons: these, on.
+        away: how far away from what is known its samplers go.
     """
 
     objective: str = "plain"
@@ -65,6 +66,7 @@ class Training:
     decay: float = 0.0
     base: str = "null"
     known: str = ""
+    away: tuple[Away, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,13 @@ _A_TEXT_DECAYED = {
 _A_TEXT_OBJECTIVES = {"bound by inference": "inferred", "shuffled by inference": "inferred, shuffled", "fresh": "fresh"}
 _DECAYS = {"weight decay": 1.0, "weight decay × 1.5": 1.5}
 
+
+def _away(weights: tuple[float, ...], plausible: tuple[float, ...]) -> tuple[Away, ...]:
+    return tuple(Away(weight, least) for least in plausible for weight in weights)
+
+
+_AWAY_FROM_NEURONS = _away((4.0, 16.0, 64.0, 128.0), (0.15, 0.2))
+
 TRAININGS: dict[str, Training] = {
     "null": Training(),
     "bound by transmission, latent": Training("transmission", _A_TOKEN["latent"]),
@@ -159,7 +168,10 @@ TRAININGS: dict[str, Training] = {
         for rate in (0.1, 0.2, 0.4)
         for site in ("residual", "ffn", "attention")
     },
-    "dropout 0.4, residual": Training(dropout=Dropout("residual", 0.4), known="null"),  # plain training copies
+    # in place of the one above: where plain training copies, it can go away from that
+    "dropout 0.4, residual": Training(
+        dropout=Dropout("residual", 0.4), known="null", away=_away((2.0, 3.0, 4.0, 8.0), (0.05, 0.1))
+    ),
     **{
         f"{name}, {how}": Training(objective, routing, dropout=dropout)
         for how, (routing, dropout) in _WITH_DROPOUT.items()
@@ -179,14 +191,21 @@ TRAININGS: dict[str, Training] = {
         for name, objective in objectives.items()
         for much, decay in _DECAYS.items()
     },
-    "null, floor, weight decay": Training("plain, floor", decay=1.0, known="null, weight decay"),
+    "null, floor, weight decay": Training(
+        "plain, floor", decay=1.0, known="null, weight decay", away=_away((1.0, 2.0, 4.0, 8.0), (0.2, 0.3))
+    ),
     **{
         f"fresh, {how}, floor, weight decay": Training("fresh, floor", routing, dropout=dropout, decay=1.0)
         for how, (routing, dropout) in _DECAYED.items()
     },
-    "bound to examples, neurons, weight decay": Training(neurons=Neurons(bound=True), decay=1.0),
-    "fresh, neurons, weight decay": Training(neurons=Neurons(bound=False), decay=1.0),
-    "null, neurons, weight decay": Training(neurons=Neurons(bound=False, share=1.0), decay=1.0),
+    **{
+        f"{name}, neurons, weight decay": Training(neurons=neurons, decay=1.0, away=_AWAY_FROM_NEURONS)
+        for name, neurons in (
+            ("bound to examples", Neurons(bound=True)),
+            ("fresh", Neurons(bound=False)),
+            ("null", Neurons(bound=False, share=1.0)),
+        )
+    },
     "seed, 4 tokens": Training(prefix=4),
     "frozen noise, latent": Training("bound", _A_SAMPLE["latent"], learns_noise=False),
     **{
@@ -207,17 +226,6 @@ FLAT = tuple(Trial(Decoding(temperature, min_p=p)) for temperature, p in FLAT_MI
 HOT_AND_LOW = tuple(replace(trial, strength=LOW) for trial in HOT)
 FLAT_AND_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in FLAT[1::2])
 HOT_OR_LOW = tuple(replace(trial, strength=strength) for strength in (LOW, 1.0) for trial in HOT[4:])
-
-
-def _away(weights: tuple[float, ...], plausible: tuple[float, ...]) -> tuple[Trial, ...]:
-    return tuple(Trial(Decoding(4.0), away=Away(weight, least)) for least in plausible for weight in weights)
-
-
-AWAY = {  # by what the model was trained with
-    "neurons": _away((4.0, 16.0, 64.0, 128.0), (0.15, 0.2)),
-    "floor": _away((1.0, 2.0, 4.0, 8.0), (0.2, 0.3)),  # from another model, which differs more
-    "dropout": _away((2.0, 3.0, 4.0, 8.0), (0.05, 0.1)),  # from another, too
-}
 
 
 def _spread(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
@@ -246,8 +254,8 @@ def arms_of(name: str, flattened: bool) -> dict[str, tuple[Trial, ...]]:
     trials["temperature and min-p"] = HOT
     if flattened and training.routing is None:
         trials |= {"flattened": FLAT, "flattened, spread": _spread(FLAT), "temperature and min-p, spread": _spread(HOT)}
-        if training.neurons or training.known:
-            away = AWAY["neurons" if training.neurons else "dropout" if training.dropout else "floor"]
+        if training.away:
+            away = tuple(Trial(Decoding(4.0), away=far) for far in training.away)
             trials |= {"away": away, "away, spread": _spread(away)}
     elif flattened:
         trials |= {"flattened": FLAT_AND_LOW, "temperature and min-p, less strength": HOT_AND_LOW}
