@@ -10,6 +10,7 @@ import stochroute as sr
 from stochroute.measuring.nats import row_nats
 from stochroute.training import InferredPaths, RoutedTrainer, TransmissionCollapsed, example_paths
 from stochroute.training.data import Collate
+from stochroute.training.objectives import text_kl
 from stochroute.training.posterior import Posterior, new_posterior
 from stochroute.training.walked import WalkedModel
 from training_runs import (
@@ -176,6 +177,8 @@ def test_gradients_of_the_posterior_are_those_of_finite_differences():
         (lambda: InferredPaths(beta=float("inf")), "beta=inf"),
         (lambda: InferredPaths(hidden_tokens=1.1), "hidden_tokens=1.1"),
         (lambda: InferredPaths(hidden_tokens=float("nan")), "hidden_tokens=nan"),
+        (lambda: InferredPaths(path_dropout=1.1), "path_dropout=1.1"),
+        (lambda: InferredPaths(path_dropout=1), "path_dropout=1 leaves no path"),
     ],
 )
 def test_a_number_that_makes_no_sense_is_refused(make, named):
@@ -223,6 +226,37 @@ def test_hidden_tokens_are_a_share_of_the_text_that_its_path_chooses_alone_as_in
     for row in (0, 57):
         alone = InferredPaths(hidden_tokens=0.3).rows(batch_of(rows[row : row + 1]), 7, 0, "all").hidden
         assert torch.equal(alone[0], some[row, : alone.shape[1]])
+
+
+def test_path_dropout_takes_a_share_of_the_paths_each_alone_as_in_a_batch_and_hides_nothing_there():
+    rows = list(uneven_examples(200))
+    batch = batch_of(rows)
+    objective = InferredPaths(path_dropout=0.3, hidden_tokens=0.5)
+    kept, others = (objective.rows(batch, 7, step, "all") for step in (0, 1))
+    walked = torch.tensor([path is not None for path in kept.paths])
+    assert (walked.float().mean() - 0.7).abs() < 5 * math.sqrt(0.21 / 200)
+    assert walked.tolist() != [path is not None for path in others.paths]
+    assert kept.hidden[walked].any()
+    assert not kept.hidden[~walked].any()
+    every = InferredPaths().rows(batch, 7, 0, "all").paths
+    assert [path for path in kept.paths if path is not None] == [every[row] for row in walked.nonzero()[:, 0]]
+    for row in (0, 57):
+        assert objective.rows(batch_of(rows[row : row + 1]), 7, 0, "all").paths == kept.paths[row : row + 1]
+
+
+def test_a_row_without_a_path_is_the_clean_model_and_costs_no_nats():
+    model = routed()
+    walked = WalkedModel(model, new_posterior(model, 0)).train()
+    mask = torch.ones_like(IDS)
+    with model.follow([PATHS[0], None, *PATHS[2:]]):
+        some, nats = walked(input_ids=IDS, attention_mask=mask), text_kl(model)
+    with model.follow(PATHS):
+        every, all_nats = walked(input_ids=IDS, attention_mask=mask), text_kl(model)
+    with model.suspended(), torch.no_grad():
+        clean = model.model(input_ids=IDS).logits
+    torch.testing.assert_close(some[1], clean[1])
+    assert not torch.allclose(every[1], clean[1])
+    torch.testing.assert_close(nats, all_nats[[row for row in range(len(PATHS)) if row != 1]])
 
 
 @pytest.mark.parametrize("read", ["model", "posterior"])

@@ -31,7 +31,7 @@ if not hasattr(TrainingArguments, CHECKPOINTING):
 CONFIG = sr.RoutingConfig(structural=sr.Structural(layers="all", strength=1.0))
 ABSOLUTE = sr.RoutingConfig(structural=sr.Structural(form="independent", scale="absolute", layers="all", strength=0.3))
 LATENT = sr.RoutingConfig(structural=sr.Structural(form="latent", layers="all", strength=1.0))
-INFERRED = {"objective": InferredPaths(free_nats=1.0, hidden_tokens=0.3), "config": LATENT}
+INFERRED = {"objective": InferredPaths(free_nats=1.0, hidden_tokens=0.3, path_dropout=0.3), "config": LATENT}
 SHARDED = {"objective": Variational(beta=0.1), "config": ABSOLUTE}
 
 

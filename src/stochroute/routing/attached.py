@@ -172,9 +172,12 @@ class AttachedRouting(nn.Module):
 
     @property
     def inferred(self) -> Inferred | None:
-        """What `infer` was told within the present `follow`."""
+        """What `infer` was told within the present `follow`, of the rows that walk a path."""
         walk = self._context.walk
-        return None if walk is None else walk.inferred
+        if walk is None or walk.inferred is None:
+            return None
+        walked = walk.on[:, 0]
+        return Inferred(walk.inferred.mean[walked], walk.inferred.deviation[walked])
 
     @contextmanager
     def suspended(self) -> Iterator[None]:

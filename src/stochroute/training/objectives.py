@@ -141,19 +141,23 @@ class InferredPaths(Objective):
         hidden_tokens: the share of y's tokens that the model does not read in a training step, others in every step,
             so that what they say has to come from the path (word dropout: Bowman et al. 2016). The posterior reads
             all, and so does the model after training.
+        path_dropout: the share of examples that walk no path and hide no tokens in a training step, others in every
+            step, so that the model without a path stays, or becomes, one of the same texts.
     """
 
     free_nats: float = 4.0
     beta: float = 1.0
     hidden_tokens: float = 0.0
+    path_dropout: float = 0.0
     infers = True
 
     def __post_init__(self) -> None:
         _at_least("free_nats", self.free_nats, 0)
         _at_least("beta", self.beta, 0)
-        _at_least("hidden_tokens", self.hidden_tokens, 0)
-        if self.hidden_tokens > 1:
-            raise ValueError(f"hidden_tokens={self.hidden_tokens!r} is no share of the tokens: give 0 to 1")
+        _share("hidden_tokens", self.hidden_tokens, "tokens")
+        _share("path_dropout", self.path_dropout, "examples")
+        if self.path_dropout == 1:
+            raise ValueError("path_dropout=1 leaves no path to be inferred: give a share below 1, such as 0.3")
 
     def check(self, routed: RoutedModel, base_trained: bool) -> None:
         noise = None if routed.structural is None else routed.structural.config
@@ -166,13 +170,14 @@ class InferredPaths(Objective):
 
     def rows(self, batch: Batch, seed: int, step: int, span: Span) -> Rows:
         rows = super().rows(batch, seed, step, span)
-        if not self.hidden_tokens:
-            return rows
-        labels = batch["labels"]
-        # of the path's own generator, so that they do not depend on the batch or the process
-        draws = np.stack([np.random.default_rng(path).random(labels.shape[1]) for path in rows.paths])
-        hidden = torch.from_numpy(draws < self.hidden_tokens).to(labels.device) & (labels != IGNORED)
-        return replace(rows, hidden=hidden)
+        labels, walked, hidden = batch["labels"], list[int | None](), list[Tensor]()
+        for path in rows.paths:
+            draws = np.random.default_rng(path)  # so that nothing depends on the batch or on the process
+            walks = draws.random() >= self.path_dropout
+            walked.append(path if walks else None)
+            hidden.append(torch.from_numpy(draws.random(labels.shape[1]) < self.hidden_tokens) & walks)
+        hides = torch.stack(hidden).to(labels.device) & (labels != IGNORED) if self.hidden_tokens else None
+        return replace(rows, paths=walked, hidden=hides)
 
     def total(self, logits: Tensor, labels: Tensor, routed: RoutedModel, step: int) -> Tensor:
         charged = (text_kl(routed) - self.free_nats).clamp_min(0).sum()
@@ -333,8 +338,14 @@ def _at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name}={value!r} must be a finite number ≥ {least}")
 
 
+def _share(name: str, value: float, whole: str) -> None:
+    _at_least(name, value, 0)
+    if value > 1:
+        raise ValueError(f"{name}={value!r} is no share of the {whole}: give 0 to 1")
+
+
 def text_kl(routed: RoutedModel) -> Tensor:
-    """KL(q(z | text) ‖ N(0, 1)) of each row that is followed, in nats: (b,)."""
+    """KL(q(z | text) ‖ N(0, 1)) of each row that walks a path, in nats: (rows,)."""
     known = routed.inferred
     assert known is not None
     return kl_to_prior(known.mean, known.deviation, torch.ones_like(known.mean)).sum(-1)

@@ -161,8 +161,8 @@ class RoutedTrainer(Trainer):
         labels = inputs["labels"]
         logits = model(**{name: read for name, read in inputs.items() if name != "labels"})
         total = self.objective.total(logits, labels, self.routed, self.state.global_step)
-        if self.objective.infers:
-            self._inferred_nats = text_kl(self.routed).detach().mean()
+        if self.objective.infers and (nats := text_kl(self.routed).detach()).numel():
+            self._inferred_nats = nats.mean()
         targets = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             total = total * self.accelerator.num_processes  # which are averaged over
