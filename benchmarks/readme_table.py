@@ -54,10 +54,11 @@ def story_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def share(entry: dict[str, Any]) -> str:
-    """The setting, with its coherent stories and its distinct coherent plots in percent of all stories."""
+    """The setting, with its coherent stories and its distinct coherent threads in percent of all stories."""
     report = entry["report"]
     return (
-        f"{report['coherent']:.0%} coherent, {report['distinct_coherent_plots']:.0%} distinct plots ({entry['best']})"
+        f"{report['coherent']:.0%} coherent, in {report['distinct_coherent_threads']:.0%} something else happens "
+        f"({entry['best']})"
     )
 
 
