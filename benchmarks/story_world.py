@@ -1,6 +1,6 @@
 """Coherent and distinct stories from the embedded model: paths under greedy decoding against tuned sampling.
 
-    python benchmarks/story_world.py                # about ten minutes on two cores
+    python benchmarks/story_world.py                # about twenty minutes on one core
 
 Every arm writes the same number of stories from the same open prompt. The checker of the story world says which are
 coherent; a coherent story counts once for each thread: what happens, whoever it happens to and wherever. (Names and

@@ -170,14 +170,14 @@ class InferredPaths(Objective):
 
     def rows(self, batch: Batch, seed: int, step: int, span: Span) -> Rows:
         rows = super().rows(batch, seed, step, span)
-        labels, walked, hidden = batch["labels"], list[int | None](), list[Tensor]()
-        for path in rows.paths:
-            draws = np.random.default_rng(path)  # so that nothing depends on the batch or on the process
-            walks = draws.random() >= self.path_dropout
-            walked.append(path if walks else None)
-            hidden.append(torch.from_numpy(draws.random(labels.shape[1]) < self.hidden_tokens) & walks)
-        hides = torch.stack(hidden).to(labels.device) & (labels != IGNORED) if self.hidden_tokens else None
-        return replace(rows, paths=walked, hidden=hides)
+        draws = [np.random.default_rng(path) for path in rows.paths]  # so that neither batch nor process matters
+        walks = np.array([own.random() >= self.path_dropout for own in draws])
+        rows = replace(rows, paths=[path if kept else None for path, kept in zip(rows.paths, walks, strict=True)])
+        if not self.hidden_tokens:
+            return rows
+        labels = batch["labels"]
+        hidden = np.stack([own.random(labels.shape[1]) for own in draws]) < self.hidden_tokens
+        return replace(rows, hidden=torch.from_numpy(hidden & walks[:, None]).to(labels.device) & (labels != IGNORED))
 
     def total(self, logits: Tensor, labels: Tensor, routed: RoutedModel, step: int) -> Tensor:
         charged = (text_kl(routed) - self.free_nats).clamp_min(0).sum()
