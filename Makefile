@@ -17,7 +17,7 @@ BUILT_FROM := pyproject.toml constraints.txt hatch_build.py $(wildcard src/stoch
 .PHONY: demo test lint sanitize clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --strength 1 --check-replay </dev/null
+	$(VENV)/bin/stochroute generate --paths 8 --seed 7 --check-replay </dev/null
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 import stochroute as sr
-from stochroute.embedded.train import start_as_identity
+from stochroute.embedded.plain import start_as_identity
 from stochroute.measuring.creativity import write_samples
 from stochroute.tasks import Score, TokenTask, TrainingSet, Triangle
 from stochroute.tasks.shuffled_edges import ShuffledEdges

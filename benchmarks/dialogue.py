@@ -1,6 +1,6 @@
 """Conversations of three turns with the embedded model: replies along paths against tuned sampling.
 
-    python benchmarks/dialogue.py                # both languages, about half an hour on one free core
+    python benchmarks/dialogue.py                # both languages, about three quarters of an hour on one free core
     python benchmarks/dialogue.py zh             # one of them; the figures of the other are kept
 
 Somebody who follows a plot of the story world says its wish, its obstacle and its ending; the model replies as the
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import save
+from own_paths import attach, own
 from results import RESULTS
 from scipy.stats import bootstrap
 
@@ -52,12 +53,15 @@ def structural(**options: Any) -> sr.RoutingConfig:
 
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3)
+OWN_STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
 FAMILIES: dict[str, list[Setting]] = {
     "tuned sampling": [
         *[Setting(f"T {t}", decoding=Decoding(temperature=t)) for t in (0.7, 0.85, 1.0, 1.15)],
         *[Setting(f"T 1, top-p {p}", decoding=Decoding(top_p=p)) for p in (0.9, 0.95)],
         *[Setting(f"T {t}, min-p 0.1", decoding=Decoding(temperature=t, min_p=0.1)) for t in (1.0, 1.5)],
     ],
+    "its own paths, one a reply, greedy": [Setting(f"strength {s}", own(s)) for s in OWN_STRENGTHS],
+    "its own paths, one all along, greedy": [Setting(f"strength {s}", own(s), stays=True) for s in OWN_STRENGTHS],
     "paths, a draw a reply, greedy": [Setting(f"strength {s}", structural(strength=s)) for s in STRENGTHS],
     "paths, a draw a token, greedy": [Setting(f"strength {s}", structural(strength=s, hold=1)) for s in STRENGTHS],
     "one path all along, greedy": [Setting(f"strength {s}", structural(strength=s), stays=True) for s in STRENGTHS],
@@ -89,7 +93,7 @@ def scenes(seed: int, count: int, language: str) -> list[Scene]:
 
 def talk(model: Any, tokenizer: Any, setting: Setting, where: list[Scene], runs: int, seed: int) -> list[list[list]]:
     """The exchanges of every talk: for each scene `runs` talks of TURNS exchanges."""
-    routed = sr.route(model, setting.routing)
+    routed = attach(model, setting.routing)
     talks: list[list[list]] = [[[] for _ in range(runs)] for _ in where]
     for turn in range(TURNS):
         rows = [(scene, run) for scene in range(len(where)) for run in range(runs)]

@@ -4,7 +4,7 @@
 
 A prompt is the beginning of a told story, cut after a sentence or inside one, so that 4, 12 or 144 plots are left; they
 are counted by going through all plots that agree with it. The embedded model continues it along paths, at temperature 1
-and the default noise, until 95 % of the answers' probability is covered; the checker reads the plots.
+and its own noise, until 95 % of the answers' probability is covered; the checker reads the plots.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from itertools import product
 from typing import Any
 
 from harness import save
+from own_paths import attach, own
 
-import stochroute as sr
 from stochroute.applications.explore import Exploration, Explored, SamePlot, explore
 from stochroute.generation.decoding import Decoding
 from stochroute.loading import load_model
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1024, help="paths a prompt, at most (default 1024)")
     options = parser.parse_args()
     loaded = load_model(None, "cpu", "auto")
-    routed = sr.route(loaded.model)
+    routed = attach(loaded.model, own(1.0))
     found: list[dict[str, Any]] = []
     for number, cut in product(range(options.plots), CUTS):
         prompt, known = cut_prompt(draw_plot(SEED, number), cut, telling=number)

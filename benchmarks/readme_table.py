@@ -9,6 +9,7 @@ from typing import Any
 from results import fill, interval, markdown, read
 
 README = Path(__file__).parents[1] / "README.md"
+SAMPLERS = "temperature, top-p, min-p"  # of the story world: what paths are compared with
 
 
 def generation_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -46,10 +47,11 @@ def attention_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 def story_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Coherent and distinct plots after the first prompt, the best setting of each family; the file has the others."""
     prompt, families = next(iter(result["prompts"].items()))
-    (sampler, best), *others = families.items()
+    best = share(families[SAMPLERS])
     return [
-        (f"{result['stories']} stories after “{prompt}”: {family}", sampler, f"{share(entry)} against {share(best)}")
-        for family, entry in others
+        (f"{result['stories']} stories after “{prompt}”: {family}", SAMPLERS, f"{share(entry)} against {best}")
+        for family, entry in families.items()
+        if family != SAMPLERS
     ]
 
 

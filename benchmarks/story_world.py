@@ -1,6 +1,6 @@
-"""Coherent and distinct stories from the embedded model: paths under greedy decoding against tuned sampling.
+"""Coherent and distinct stories from the embedded model: greedy paths, trained and untrained, against tuned sampling.
 
-    python benchmarks/story_world.py                # about twenty minutes on one core
+    python benchmarks/story_world.py                # about half an hour on one core
 
 Every arm writes the same number of stories from the same open prompt. The checker of the story world says which are
 coherent; a coherent story counts once for each thread: what happens, whoever it happens to and wherever. (Names and
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from harness import save
+from own_paths import attach, own
 
 import stochroute as sr
 from stochroute.embedded import DEFAULT_PROMPTS, load
@@ -29,6 +30,10 @@ def structural(strength: float, **options: Any) -> sr.RoutingConfig:
 NO_NOISE = sr.RoutingConfig(structural=None)
 # family -> arms (name, routing, generation settings); the best arm of each family is reported
 FAMILIES: dict[str, list[tuple[str, sr.RoutingConfig, dict[str, Any]]]] = {
+    "its own paths, greedy": [(f"strength {s}", own(s), {}) for s in (0.7, 1.0, 1.3, 1.6)],
+    "its own paths, temperature": [
+        (f"strength {s}, T {t}", own(s), {"temperature": t}) for s in (0.7, 1.0) for t in (0.4, 0.7, 1.0)
+    ],
     "temperature, top-p, min-p": [
         *[(f"T {t}", NO_NOISE, {"temperature": t}) for t in (0.4, 0.6, 0.8, 1.0)],
         *[(f"T 1, top-p {p}", NO_NOISE, {"top_p": p}) for p in (0.8, 0.95)],
@@ -75,7 +80,7 @@ def main() -> None:
     result: dict[str, Any] = {"stories": options.stories, "prompts": {}}
 
     def write(prompt: str, routing: sr.RoutingConfig, settings: dict[str, Any], seed: int) -> dict[str, Any]:
-        routed = sr.route(model, routing)
+        routed = attach(model, routing)
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         sampling = {"do_sample": True, "top_k": 0, **settings} if settings else {}
         out = routed.generate(ids, paths=options.stories, seed=seed, max_new_tokens=200, **sampling)

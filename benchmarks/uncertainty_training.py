@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
-from stochroute.embedded.train import start_as_identity
+from stochroute.embedded.plain import start_as_identity
 from stochroute.uncertainty.datasets import write_questions
 from stochroute.uncertainty.knowledge import KnowledgeBase
 

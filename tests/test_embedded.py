@@ -5,10 +5,15 @@ from importlib.resources import files
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
+import stochroute as sr
 from stochroute import embedded
-from stochroute.embedded.evaluate import sample
-from stochroute.embedded.train import MIXTURE, main, text_at, train_tokenizer
+from stochroute.embedded.evaluate import PROMPTS, sample
+from stochroute.embedded.inferred import ROUTING
+from stochroute.embedded.texts import MIXTURE, WorldTexts, text_at, train_tokenizer
+from stochroute.embedded.train import main
+from stochroute.measuring.nats import IGNORED
 from stochroute.world import check, number_of_plots
 
 WEIGHTS = files("stochroute.embedded") / "weights"
@@ -39,6 +44,7 @@ def test_the_provenance_describes_these_weights(loaded):
     assert provenance["vocabulary"] == len(tokenizer)
     assert provenance["plots_in_the_world"] == number_of_plots()
     assert provenance["samples_at_temperature_1"]["en story"]["coherent"] >= 0.85
+    assert all(prompt["coherent"] >= 0.99 for prompt in provenance["greedy_along_paths"].values())
 
 
 def test_any_text_survives_the_tokenizer(loaded):
@@ -101,11 +107,27 @@ def test_the_tokenizer_can_be_trained_again(loaded):
 
 
 def test_training_saves_what_load_reads(tmp_path):
-    report = main(["--out", str(tmp_path), "--steps", "2", "--batch", "2", "--samples", "0"])
-    assert report["training_texts"] == 4
+    arguments = ["--out", str(tmp_path), "--steps", "2", "--batch", "2"]
+    report = main([*arguments, "--samples", "2"])
+    assert report["training_texts"] == report["plain"]["training_texts"] == 4
+    assert set(report["greedy_along_paths"]) == set(PROMPTS)
     assert json.loads((tmp_path / "PROVENANCE.json").read_text(encoding="utf-8")) == report
-    names = {file.name for file in tmp_path.iterdir()} - {"checkpoints"}
+    names = {file.name for file in tmp_path.iterdir()} - {"checkpoints", "plain"}
     assert names == {file.name for file in WEIGHTS.iterdir()}
+    model = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert sr.RoutedModel.from_pretrained(model, tmp_path).config == ROUTING
+
+
+def test_texts_begin_with_a_prompt_of_any_length_that_is_not_learned(loaded):
+    texts = WorldTexts(loaded[1], 0, range(5, 405), prompted=True)
+    prompts = [text["labels"].count(IGNORED) for text in texts]
+    assert 1 == min(prompts) < max(prompts)
+    assert 0.3 < sum(prompt <= 8 for prompt in prompts) / 400 < 0.6  # ln 9 / ln 150 = 0.44
+    assert all(prompt < len(text["input_ids"]) for prompt, text in zip(prompts, texts, strict=True))
+    assert [text["example"] for text in texts] == list(range(5, 405))
+    assert (
+        WorldTexts(loaded[1], 0, range(5))[4]["labels"][1:] == WorldTexts(loaded[1], 0, range(4, 5))[0]["input_ids"][1:]
+    )
 
 
 def test_missing_weights_are_a_clear_error(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stochroute.embedded.train import MIXTURE, text_at
+from stochroute.embedded.texts import MIXTURE, text_at
 from stochroute.tasks import Story
 from stochroute.world import FORMS, LANGUAGES, check, draw_plot, draw_text, number_of_plots, tell
 

@@ -228,6 +228,18 @@ def test_hidden_tokens_are_a_share_of_the_text_that_its_path_chooses_alone_as_in
         assert torch.equal(alone[0], some[row, : alone.shape[1]])
 
 
+def test_tokens_are_hidden_in_the_first_steps_alone_where_that_is_asked():
+    batch = batch_of(list(uneven_examples(8)))
+    first = InferredPaths(hidden_tokens=0.5, hidden_steps=2)
+    assert torch.equal(
+        first.rows(batch, 7, 1, "all").hidden, InferredPaths(hidden_tokens=0.5).rows(batch, 7, 1, "all").hidden
+    )
+    assert first.rows(batch, 7, 2, "all").hidden is None
+    assert InferredPaths(hidden_tokens=0.5, hidden_steps=0).rows(batch, 7, 0, "all").hidden is None
+    with pytest.raises(ValueError, match="hidden_steps=-1"):
+        InferredPaths(hidden_steps=-1)
+
+
 def test_path_dropout_takes_a_share_of_the_paths_each_alone_as_in_a_batch_and_hides_nothing_there():
     rows = list(uneven_examples(200))
     batch = batch_of(rows)

@@ -15,7 +15,7 @@ import stochroute as sr
 from stochroute import embedded
 from stochroute.world import check
 
-PATHS, SEED, STRENGTH = 8, 7, 1.0  # those of `make demo`
+PATHS, SEED = 8, 7  # those of `make demo`
 NEW_TOKENS = 256  # a story ends by itself before
 WIDTH = 960  # pixels, unless many partings need more
 RUN, TAIL = 40, 40  # characters shown, of words that several paths share at most, of the rest of one path at least
@@ -48,7 +48,7 @@ def stories() -> list[tuple[str, str, bool]]:
     inputs = tokenizer(embedded.DEFAULT_PROMPTS[0], return_tensors="pt", return_token_type_ids=False)
     room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
     with torch.no_grad():
-        out = sr.route(model, sr.RoutingConfig(structural=sr.Structural(strength=STRENGTH))).generate(
+        out = sr.RoutedModel.from_pretrained(model, embedded.EMBEDDED).generate(
             **inputs, paths=PATHS, seed=SEED, do_sample=False, max_new_tokens=min(NEW_TOKENS, room)
         )
     texts = tokenizer.batch_decode(out.sequences, skip_special_tokens=True)

@@ -5,6 +5,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
 
+from stochroute.embedded import EMBEDDED
 from stochroute.errors import one_line
 
 # The embedded model continues stories and knows no turns: what was said is the beginning of its story.
@@ -36,7 +37,7 @@ class LoadedModel:
     @property
     def short_name(self) -> str:
         """What clients of a server call it, if they are told nothing else."""
-        return "embedded" if self.embedded else Path(self.name).name
+        return EMBEDDED if self.embedded else Path(self.name).name
 
 
 def check_model_name(name: str | None, option: str = "--model") -> None:

@@ -178,7 +178,8 @@ class RoutedModel(AttachedRouting, PushToHubMixin):
 
         Args:
             model: the model, already loaded.
-            folder: a folder, or the name of a repository on the hub.
+            folder: a folder, the name of a repository on the hub, or "embedded" for the paths that the embedded model
+                was trained with.
             sites: as in `route`.
 
         Raises:

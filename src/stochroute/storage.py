@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stochroute.config import RoutingConfig
+from stochroute.embedded import EMBEDDED, weights_folder
 from stochroute.noise import NOISE_VERSION
 
 CONFIG_FILE = "routing.json"
@@ -102,11 +103,14 @@ def read_routing(folder: Path, model: PreTrainedModel) -> tuple[RoutingConfig, d
 
 
 def find_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder itself, or the hub's files downloaded where it names a repository.
+    """The folder itself, that of the package's own routing for "embedded", or the hub's files downloaded where it
+    names a repository.
 
     Raises:
-        FileNotFoundError: it is neither.
+        FileNotFoundError: it is none of these.
     """
+    if folder == EMBEDDED:
+        return weights_folder()
     if Path(folder).is_dir():
         return Path(folder)
     from huggingface_hub import snapshot_download

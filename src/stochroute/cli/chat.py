@@ -137,8 +137,10 @@ def chat(
         frame = _frame(loaded, seed, system, script, scene, you, other, language)
         speaker = _speaker(loaded, routing, noise, decoding)
         from stochroute.applications.chat import Conversation
+        from stochroute.cli.routings import routing_of
 
-        conversation = Conversation(speaker, frame, seed, paths, routing_folder=routing)
+        saved = routing_of(loaded, routing, noise)
+        conversation = Conversation(speaker, frame, seed, paths, routing_folder=saved)
     _talk(conversation, file, through_pipe)
 
 

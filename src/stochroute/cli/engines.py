@@ -140,9 +140,9 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _folder_of(loaded: LoadedModel) -> str:
     if loaded.embedded:
-        from importlib.resources import files
+        from stochroute.embedded import weights_folder
 
-        return str(files("stochroute.embedded") / "weights")
+        return str(weights_folder())
     folder = Path(loaded.name)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise BadInput(f"--model {loaded.name}: is an adapter, which vLLM does not load alone; merge it into its model")

@@ -9,7 +9,14 @@ from stochroute.config import DEFAULT_BUDGET, Structural
 PANEL = "Noise inside the model"
 _DEFAULT = Structural()
 
-RoutingFolder = Annotated[str | None, typer.Option(metavar="FOLDER", help="A saved routing.", rich_help_panel=PANEL)]
+RoutingFolder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="A saved routing. Default: what the options below describe; without any, of the embedded model its own.",
+        rich_help_panel=PANEL,
+    ),
+]
 Strength = Annotated[
     str | None,
     typer.Option(

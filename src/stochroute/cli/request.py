@@ -19,6 +19,7 @@ from stochroute.config import (
     Strength,
     Structural,
 )
+from stochroute.embedded import EMBEDDED
 from stochroute.generation import decoding
 from stochroute.paths import check_seed, parse_path
 
@@ -65,8 +66,8 @@ class Noise:
     def budget_for(self, model: str | None) -> float | None:
         """The budget to calibrate for, None where strengths are taken as given.
 
-        Beside --budget or --strength auto, strengths given are proportions. Without any of them, the embedded model
-        (None) has a default strength, and any other model the default budget.
+        Beside --budget or --strength auto, strengths given are proportions. Without any of them, noise described for
+        the embedded model (None) has a default strength, and for any other model the default budget.
         """
         if self.budget is not None:
             return self.budget
@@ -216,7 +217,7 @@ def check_routing(routing: str | None, noise: Noise) -> None:
         noise.config()
     elif noise.given():
         raise BadInput(f"{noise.given()[0]} has no effect beside --routing {routing}: leave one of them out")
-    elif not Path(routing).is_dir():
+    elif routing != EMBEDDED and not Path(routing).is_dir():
         raise BadInput(f"--routing {routing}: no such folder; name one that save_pretrained has written")
 
 

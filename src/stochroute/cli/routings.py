@@ -1,4 +1,5 @@
-"""The routed model that a command asks for: by a saved routing or by options, calibrated where it says so."""
+"""The routed model that a command asks for: by a saved routing or by options, calibrated where it says so; the embedded
+model by neither walks the paths that it was trained with."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -7,17 +8,24 @@ from stochroute.calibration import Report
 from stochroute.calibration.loaded import Calibration, calibrated
 from stochroute.cli.errors import BadInput
 from stochroute.cli.request import Noise
+from stochroute.embedded import EMBEDDED
 from stochroute.errors import one_line
 from stochroute.loading import LoadedModel
 from stochroute.routed import RoutedModel, route
 
 
+def routing_of(loaded: LoadedModel, routing: str | None, noise: Noise) -> str | None:
+    """The saved routing to walk: the one named, or the embedded model's own where nothing is asked of the noise."""
+    return EMBEDDED if loaded.embedded and routing is None and not noise.given() else routing
+
+
 def routed_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> RoutedModel:
-    """The model with the routing saved in that folder, or the one that `noise` describes.
+    """The model with the saved routing (see `routing_of`), or the one that `noise` describes.
 
     Raises:
         BadInput: the routing does not fit the model.
     """
+    routing = routing_of(loaded, routing, noise)
     if routing is None:
         with _about(f"--model {loaded.name}"):
             return route(loaded.model, noise.config())
@@ -28,7 +36,8 @@ def routed_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> Rout
 def calibrated_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> tuple[RoutedModel, Report | None]:
     """`routed_model`, and what a calibration found where `noise` asks for one, by options or by leaving them out."""
     routed = routed_model(loaded, routing, noise)
-    budget = None if routing is not None else noise.budget_for(None if loaded.embedded else loaded.name)
+    saved = routing_of(loaded, routing, noise) is not None
+    budget = None if saved else noise.budget_for(None if loaded.embedded else loaded.name)
     return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
 
 

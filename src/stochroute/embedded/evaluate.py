@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from stochroute.routed import RoutedModel
 from stochroute.world import FORMS, LANGUAGES, check, draw_text
 
 PROMPTS = {
@@ -54,23 +57,27 @@ def sample(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: 
     return texts
 
 
-def sample_report(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, count: int, seen: set[str]
-) -> dict[str, dict[str, float]]:
-    """How `count` samples of each prompt of `PROMPTS` do, drawn from torch's seed 0.
+def walk(routed: RoutedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, count: int) -> list[str]:
+    """`count` greedy continuations of the prompt, prompt included, along as many paths of seed 0."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    out = routed.generate(ids, paths=count, seed=0, rows_at_once=ROWS, max_new_tokens=LONGEST)
+    return tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
 
-    Shares of the samples: `coherent`; `distinct`, the number of different coherent plots over `count`;
-    `copied`, word for word one of `seen`. `threads` counts the different coherent threads.
+
+def writing_report(write: Callable[[str, int], list[str]], count: int, seen: set[str]) -> dict[str, dict[str, Any]]:
+    """How `count` texts of each prompt of `PROMPTS` do, where `write` writes them.
+
+    Shares of the texts: `coherent`; `distinct`, the number of different coherent plots over `count`; `copied`, word
+    for word one of `seen`. `threads` counts the different coherent threads.
     """
     report = {}
-    torch.manual_seed(0)
     for name, prompt in PROMPTS.items():
-        texts = sample(model, tokenizer, prompt, count)
+        texts = write(prompt, count)
         verdicts = [check(text) for text in texts]
         plots = [verdict.plot for verdict in verdicts if verdict.coherent]
         report[name] = {
             "prompt": prompt,
-            "samples": count,
+            "texts": count,
             "coherent": round(len(plots) / count, 4),
             "distinct": round(len(set(plots)) / count, 4),
             "threads": len({plot.thread for plot in plots if plot is not None}),

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stochroute.config import RoutingConfig, Span, Structural
+from stochroute.embedded import EMBEDDED, load
 from stochroute.generation.settings import UNTRUNCATED
 from stochroute.measuring.continuations import Continuation, log_probabilities
 from stochroute.paths import check_integer, check_seed, derive_paths
@@ -32,7 +33,6 @@ from stochroute.routed import RoutedModel, route
 
 Vote = Literal["mean", "majority"]
 Request = tuple[Any, list[int], list[int]]  # (cache key, tokens of the context, tokens of the continuation)
-EMBEDDED = "embedded"
 
 
 @register_model("stochroute")
@@ -87,8 +87,6 @@ class RoutedLM(HFLM):
         self.number_of_paths = paths
         self.vote = vote
         if pretrained == EMBEDDED:
-            from stochroute.embedded import load
-
             pretrained, arguments["tokenizer"] = load()
         super().__init__(pretrained, **arguments)
         model = cast(Any, self.model)

@@ -18,7 +18,7 @@ class Story(Task[str]):
 
     Attributes:
         mixture: (language, form) of the texts, in turn; a sample in any other is incoherent. The embedded model's
-            mixture, `stochroute.embedded.train.MIXTURE`, gives its training texts.
+            mixture, `stochroute.embedded.texts.MIXTURE`, gives its training texts.
         training_size: texts in the training set, plots and wordings drawn independently and uniformly.
         seed: of the training set.
     """

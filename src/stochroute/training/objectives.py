@@ -141,6 +141,8 @@ class InferredPaths(Objective):
         hidden_tokens: the share of y's tokens that the model does not read in a training step, others in every step,
             so that what they say has to come from the path (word dropout: Bowman et al. 2016). The posterior reads
             all, and so does the model after training.
+        hidden_steps: steps at the start of training in which tokens are hidden; None for all. A model that reads all
+            tokens in the end learns again to go by them, and keeps what the path says.
         path_dropout: the share of examples that walk no path and hide no tokens in a training step, others in every
             step, so that the model without a path stays, or becomes, one of the same texts.
     """
@@ -148,6 +150,7 @@ class InferredPaths(Objective):
     free_nats: float = 4.0
     beta: float = 1.0
     hidden_tokens: float = 0.0
+    hidden_steps: int | None = None
     path_dropout: float = 0.0
     infers = True
 
@@ -155,6 +158,8 @@ class InferredPaths(Objective):
         _at_least("free_nats", self.free_nats, 0)
         _at_least("beta", self.beta, 0)
         _share("hidden_tokens", self.hidden_tokens, "tokens")
+        if self.hidden_steps is not None:
+            _at_least("hidden_steps", self.hidden_steps, 0)
         _share("path_dropout", self.path_dropout, "examples")
         if self.path_dropout == 1:
             raise ValueError("path_dropout=1 leaves no path to be inferred: give a share below 1, such as 0.3")
@@ -173,7 +178,7 @@ class InferredPaths(Objective):
         draws = [np.random.default_rng(path) for path in rows.paths]  # so that neither batch nor process matters
         walks = np.array([own.random() >= self.path_dropout for own in draws])
         rows = replace(rows, paths=[path if kept else None for path, kept in zip(rows.paths, walks, strict=True)])
-        if not self.hidden_tokens:
+        if not self.hidden_tokens or (self.hidden_steps is not None and step >= self.hidden_steps):
             return rows
         labels = batch["labels"]
         hidden = np.stack([own.random(labels.shape[1]) for own in draws]) < self.hidden_tokens

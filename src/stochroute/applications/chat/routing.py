@@ -7,6 +7,7 @@ from stochroute.applications.chat.speaker import Speaker
 from stochroute.applications.chat.transcript import Transcript
 from stochroute.calibration.split import strengths_of, with_strengths
 from stochroute.config import RoutingConfig
+from stochroute.embedded import EMBEDDED
 from stochroute.generation.receipts import fingerprint
 from stochroute.loading import LoadedModel
 from stochroute.routed import RoutedModel, route
@@ -36,7 +37,7 @@ def attach(loaded: LoadedModel, transcript: Transcript) -> RoutedModel:
     config = last_config(transcript)
     if transcript.routing_folder is None:
         return route(loaded.model, config)
-    if not Path(transcript.routing_folder).is_dir():
+    if transcript.routing_folder != EMBEDDED and not Path(transcript.routing_folder).is_dir():
         raise FileNotFoundError(
             f"the routing {transcript.routing_folder}, which the transcript was held with, is gone: put it back"
         )
