@@ -9,10 +9,10 @@ from transformers import LlamaForCausalLM
 
 import stochroute as sr
 from stochroute import embedded
+from stochroute.embedded import evaluate, train
 from stochroute.embedded.evaluate import PROMPTS, sample
 from stochroute.embedded.inferred import ROUTING
 from stochroute.embedded.texts import MIXTURE, WorldTexts, text_at, train_tokenizer
-from stochroute.embedded.train import main
 from stochroute.measuring.nats import IGNORED
 from stochroute.world import check, number_of_plots
 
@@ -106,9 +106,10 @@ def test_the_tokenizer_can_be_trained_again(loaded):
     assert train_tokenizer(seed=0).get_vocab() == loaded[1].get_vocab()
 
 
-def test_training_saves_what_load_reads(tmp_path):
+def test_training_saves_what_load_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "LONGEST", 8)
     arguments = ["--out", str(tmp_path), "--steps", "2", "--batch", "2"]
-    report = main([*arguments, "--samples", "2"])
+    report = train.main([*arguments, "--samples", "2"])
     assert report["training_texts"] == report["plain"]["training_texts"] == 4
     assert set(report["greedy_along_paths"]) == set(PROMPTS)
     assert json.loads((tmp_path / "PROVENANCE.json").read_text(encoding="utf-8")) == report
@@ -116,6 +117,9 @@ def test_training_saves_what_load_reads(tmp_path):
     assert names == {file.name for file in WEIGHTS.iterdir()}
     model = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert sr.RoutedModel.from_pretrained(model, tmp_path).config == ROUTING
+    monkeypatch.setattr(train, "train_plainly", None)  # what is done is not done again
+    monkeypatch.setattr(train, "train_with_paths", None)
+    assert train.main([*arguments, "--samples", "2"]) == report
 
 
 def test_texts_begin_with_a_prompt_of_any_length_that_is_not_learned(loaded):

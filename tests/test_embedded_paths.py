@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import stochroute as sr
+from cli_model import save_tiny_model
 from families import FAMILIES
 from stochroute import embedded
 from stochroute.applications.chat import read_transcript
@@ -76,6 +77,11 @@ def test_generate_walks_them_unless_the_noise_is_described(capsys: pytest.Captur
     assert routings(capsys) == routings(capsys, "--routing", "embedded") == {own}
     for described in (["--strength", "0.1"], ["--hold", "1"], ["--span", "all"]):
         assert own not in routings(capsys, *described)
+
+
+def test_beside_another_model_their_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["generate", "ab", "--model", save_tiny_model(tmp_path), "--routing", "embedded"]) == 2
+    assert "--routing embedded: belongs to the embedded model" in capsys.readouterr().err
 
 
 def test_a_conversation_walks_them_and_replays(

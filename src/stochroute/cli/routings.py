@@ -29,6 +29,8 @@ def routed_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> Rout
     if routing is None:
         with _about(f"--model {loaded.name}"):
             return route(loaded.model, noise.config())
+    if routing == EMBEDDED and not loaded.embedded:
+        raise BadInput(f"--routing embedded: belongs to the embedded model, not to {loaded.name}; leave --model out")
     with _about(f"--routing {routing}"):
         return RoutedModel.from_pretrained(loaded.model, routing)
 
