@@ -66,12 +66,11 @@ def export(
     # imported only now, since these bring in torch and transformers
     from stochroute.calibration import neutral_rows
     from stochroute.calibration.loaded import Calibration, calibrated
-    from stochroute.cli.routings import routed_model, routing_of
+    from stochroute.cli.routings import budget_of, routed_model
     from stochroute.integrations import gguf as control
 
     routed = routed_model(loaded, routing, noise)
-    saved = routing_of(loaded, routing, noise) is not None
-    asked = None if saved else noise.budget_for(None if loaded.embedded else loaded.name)
+    asked = budget_of(loaded, routing, noise)
     if prompts is not None and not fix_scale and asked is None:
         raise BadInput(f"--prompts-file {prompts_file} has no effect without --fix-scale or a budget: leave it out")
     said: dict[str, Any] = {}

@@ -19,6 +19,12 @@ def routing_of(loaded: LoadedModel, routing: str | None, noise: Noise) -> str | 
     return EMBEDDED if loaded.embedded and routing is None and not noise.given() else routing
 
 
+def budget_of(loaded: LoadedModel, routing: str | None, noise: Noise) -> float | None:
+    """The budget to calibrate for, asked for by options or by leaving them out; None for a saved routing."""
+    saved = routing_of(loaded, routing, noise) is not None
+    return None if saved else noise.budget_for(None if loaded.embedded else loaded.name)
+
+
 def routed_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> RoutedModel:
     """The model with the saved routing (see `routing_of`), or the one that `noise` describes.
 
@@ -36,10 +42,9 @@ def routed_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> Rout
 
 
 def calibrated_model(loaded: LoadedModel, routing: str | None, noise: Noise) -> tuple[RoutedModel, Report | None]:
-    """`routed_model`, and what a calibration found where `noise` asks for one, by options or by leaving them out."""
+    """`routed_model`, and what a calibration found where there is a budget (see `budget_of`)."""
     routed = routed_model(loaded, routing, noise)
-    saved = routing_of(loaded, routing, noise) is not None
-    budget = None if saved else noise.budget_for(None if loaded.embedded else loaded.name)
+    budget = budget_of(loaded, routing, noise)
     return routed, None if budget is None else calibrated(routed, loaded, Calibration(budget))
 
 
