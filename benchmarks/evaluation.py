@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from exploration import CUTS, SEED, cut_prompt
-from harness import save
+from harness import record, save
 from results import RESULTS
 
 from stochroute.evaluation.inputs import read_texts
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", choices=[*RUNS, []], help="default: all")
     names = parser.parse_args().runs or list(RUNS)
-    found = {name: summary(evaluate(name)) for name in names}
+    found = {name: summary(evaluate(name)) | {key: record()[key] for key in ("date", "processor")} for name in names}
     path = RESULTS / "evaluation.json"
     earlier: dict[str, Any] = json.loads(path.read_text()).get("runs", {}) if path.exists() else {}
     result = {name: {**earlier, **found}[name] for name in RUNS if name in earlier or name in found}

@@ -71,7 +71,7 @@ def section(name: str, run: dict[str, Any], result: dict[str, Any]) -> str:
     parts = [
         f"### {name}: {size}, {judge}",
         f"**{run['verdict']}**",
-        f"`{run['command']}` ({result['date']}, {result['processor']})",
+        f"`{run['command']}` ({run['date']}, {run['processor']})",
         markdown(measures),
         f"Every path arm against every sampler, in {labels[run['headline']['diversity']]}:",
         markdown(arms),
