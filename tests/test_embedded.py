@@ -32,7 +32,7 @@ def test_it_loads_in_float32_with_two_to_four_million_parameters(loaded):
 
 
 def test_its_files_fit_the_wheel():
-    sizes = {file.name: len(file.read_bytes()) for file in WEIGHTS.iterdir()}
+    sizes = {file.name: file.stat().st_size for file in embedded.weights_folder().rglob("*") if file.is_file()}
     assert sum(sizes.values()) < 10_000_000
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(sizes)
 
@@ -116,7 +116,7 @@ def test_training_saves_what_load_reads(tmp_path, monkeypatch):
     names = {file.name for file in tmp_path.iterdir()} - {"checkpoints", "plain"}
     assert names == {file.name for file in WEIGHTS.iterdir()}
     model = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    assert sr.RoutedModel.from_pretrained(model, tmp_path).config == ROUTING
+    assert sr.RoutedModel.from_pretrained(model, tmp_path / embedded.ROUTING_FOLDER).config == ROUTING
     monkeypatch.setattr(train, "train_plainly", None)  # what is done is not done again
     monkeypatch.setattr(train, "train_with_paths", None)
     assert train.main([*arguments, "--samples", "2"]) == report

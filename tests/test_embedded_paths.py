@@ -56,7 +56,7 @@ def test_the_routing_is_what_the_recipe_trains_and_its_noise_was_trained(routed:
 
 
 def test_by_its_name_and_by_its_folder_it_is_the_same(own: str):
-    routed = sr.RoutedModel.from_pretrained(embedded.load()[0], embedded.weights_folder())
+    routed = sr.RoutedModel.from_pretrained(embedded.load()[0], embedded.routing_folder())
     assert routing_hash(routed) == own
 
 
@@ -115,3 +115,7 @@ def test_export_takes_them_for_what_they_are(tmp_path: Path, capsys: pytest.Capt
     command = ["export", "--gguf", str(tmp_path / "path.gguf"), "--path", "c009f9dcf4607a2d"]
     assert run(command) == 2
     assert "span" in capsys.readouterr().err
+
+
+def test_no_other_tensors_lie_beside_the_weights_where_vllm_would_take_them_for_weights():
+    assert [file.name for file in embedded.weights_folder().glob("*.safetensors")] == ["model.safetensors"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stochroute.config import RoutingConfig
-from stochroute.embedded import EMBEDDED, weights_folder
+from stochroute.embedded import EMBEDDED, routing_folder
 from stochroute.noise import NOISE_VERSION
 
 CONFIG_FILE = "routing.json"
@@ -110,7 +110,7 @@ def find_folder(folder: str | os.PathLike[str]) -> Path:
         FileNotFoundError: it is none of these.
     """
     if folder == EMBEDDED:
-        return weights_folder()
+        return routing_folder()
     if Path(folder).is_dir():
         return Path(folder)
     from huggingface_hub import snapshot_download

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 # What model and routing are called where a name is asked for; a folder of that name is written ./embedded.
 EMBEDDED = "embedded"
 
+ROUTING_FOLDER = "routing"  # the folder of the routing, beside the weights
+
 # Openings that leave the plot open (who, where, what): English story, Chinese story, English dialogue.
 DEFAULT_PROMPTS = ("Once upon a time", "从前", "Two friends met")
 
 
 def weights_folder() -> Path:
-    """The folder of the weights, the tokenizer and the routing.
+    """The folder of the weights and the tokenizer.
 
     Raises FileNotFoundError if the package was installed without them.
     """
@@ -34,6 +36,14 @@ def weights_folder() -> Path:
             f"no weights in {folder}; train them with `python -m stochroute.embedded.train --out FOLDER`"
         )
     return folder
+
+
+def routing_folder() -> Path:
+    """The folder of the routing; apart from the weights, since vLLM takes every .safetensors beside them for more.
+
+    Raises FileNotFoundError as `weights_folder` does.
+    """
+    return weights_folder() / ROUTING_FOLDER
 
 
 def load() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:

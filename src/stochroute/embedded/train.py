@@ -24,12 +24,12 @@ import torch
 import transformers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from stochroute.embedded import ROUTING_FOLDER
 from stochroute.embedded.evaluate import held_out_losses, sample, walk, writing_report
 from stochroute.embedded.inferred import train_with_paths
 from stochroute.embedded.plain import new_model, train_plainly
 from stochroute.embedded.texts import WorldTexts, text_at, train_tokenizer
 from stochroute.routed import RoutedModel
-from stochroute.storage import CONFIG_FILE
 from stochroute.world import number_of_plots
 
 PROVENANCE = "PROVENANCE.json"
@@ -65,7 +65,7 @@ def train_further(folder: Path, tokenizer: PreTrainedTokenizerFast, arguments: a
     texts = WorldTexts(tokenizer, arguments.seed, range(count, 2 * count), prompted=True)
     routed, loss = train_with_paths(model, texts, folder / "checkpoints", **_options(arguments))
     _save(model, tokenizer, folder)
-    routed.save_pretrained(folder)
+    routed.save_pretrained(folder / ROUTING_FOLDER)
     return loss
 
 
@@ -107,8 +107,8 @@ def report(folder: Path, tokenizer: PreTrainedTokenizerFast, arguments: argparse
         _REPORTED: held_out_losses(model, tokenizer, samples, seed=seed + 1),
         "samples_at_temperature_1": writing_report(partial(sample, model, tokenizer), samples, seen),
     }
-    if (folder / CONFIG_FILE).is_file():
-        routed = RoutedModel.from_pretrained(model, folder)
+    if (folder / ROUTING_FOLDER).is_dir():
+        routed = RoutedModel.from_pretrained(model, folder / ROUTING_FOLDER)
         found["greedy_along_paths"] = writing_report(partial(walk, routed, tokenizer), samples, seen)
     return found
 

@@ -9,7 +9,7 @@ from stochroute.applications.augment.run import new_text
 from stochroute.applications.augment.settings import PATH, PROMPT, PROVENANCE, SETTINGS
 from stochroute.applications.writer import Writer
 from stochroute.config import RoutingConfig
-from stochroute.embedded import EMBEDDED, weights_folder
+from stochroute.embedded import EMBEDDED, routing_folder
 from stochroute.generation.decoding import Decoding
 from stochroute.generation.receipts import fingerprint, routing_hash
 from stochroute.loading import LoadedModel
@@ -114,7 +114,7 @@ def _writer(settings: dict[str, Any], loaded: LoadedModel, routing: str | None, 
             f"{where}: was made by a model {settings['fingerprint']}, and {loaded.name} is "
             f"{fingerprint(loaded.model)}; name the model that made it"
         )
-    if routing is None and loaded.embedded and settings["routing"] == read_record(weights_folder()).routing:
+    if routing is None and loaded.embedded and settings["routing"] == read_record(routing_folder()).routing:
         routing = EMBEDDED
     if routing is None:
         routed = route(loaded.model, RoutingConfig.from_dict(settings["routing"]))
