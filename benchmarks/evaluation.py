@@ -109,7 +109,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", choices=[*RUNS, []], help="default: all")
     names = parser.parse_args().runs or list(RUNS)
-    found = {name: summary(evaluate(name)) | {key: record()[key] for key in ("date", "processor")} for name in names}
+    here = {key: record()[key] for key in ("date", "processor")}
+    found = {name: summary(evaluate(name)) | here for name in names}
     path = RESULTS / "evaluation.json"
     earlier: dict[str, Any] = json.loads(path.read_text()).get("runs", {}) if path.exists() else {}
     result = {name: {**earlier, **found}[name] for name in RUNS if name in earlier or name in found}

@@ -26,7 +26,7 @@ def signed(found: dict[str, Any]) -> str:
     return f"{found['value']:+.2f}{ends}".replace("-", "−")
 
 
-def section(name: str, run: dict[str, Any], result: dict[str, Any]) -> str:
+def section(name: str, run: dict[str, Any]) -> str:
     """One run: verdict, all measures, arms against samplers, kinds, costs."""
     labels = {m["name"]: m["label"] for m in run["measures"]}
     samplers = [arm["name"] for arm in run["arms"] if arm["family"] == "sampler"]
@@ -84,7 +84,7 @@ def section(name: str, run: dict[str, Any], result: dict[str, Any]) -> str:
 
 def main() -> None:
     result = read("evaluation")
-    sections = [section(name.replace("_", " "), run, result) for name, run in result["runs"].items()]
+    sections = [section(name.replace("_", " "), run) for name, run in result["runs"].items()]
     if result["judges"]:
         bits = ", ".join(f"{name} {found['bits_per_byte']:.2f}" for name, found in result["judges"].items())
         texts = next(iter(result["judges"].values()))["texts"]

@@ -13,9 +13,10 @@ from itertools import product
 from typing import Any
 
 from harness import save
-from own_paths import attach, own
 
+import stochroute as sr
 from stochroute.applications.explore import Exploration, Explored, SamePlot, explore
+from stochroute.embedded import EMBEDDED
 from stochroute.generation.decoding import Decoding
 from stochroute.loading import load_model
 from stochroute.world import WORLD, Plot, draw_plot
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1024, help="paths a prompt, at most (default 1024)")
     options = parser.parse_args()
     loaded = load_model(None, "cpu", "auto")
-    routed = attach(loaded.model, own(1.0))
+    routed = sr.RoutedModel.from_pretrained(loaded.model, EMBEDDED)
     found: list[dict[str, Any]] = []
     for number, cut in product(range(options.plots), CUTS):
         prompt, known = cut_prompt(draw_plot(SEED, number), cut, telling=number)
